@@ -1,0 +1,1 @@
+"""C++ sources of the native kernels; compiled by adapool_sr.ops.build."""
