@@ -7,7 +7,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
+from itertools import pairwise
 from types import ModuleType
 from typing import TextIO
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     shown = warnings.showwarning
-    warnings.showwarning = _show_warning
+    warnings.showwarning = partial(_show_warning, words)
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -79,7 +81,8 @@ def _dispatch(words: list[str]) -> int:
     module = import_module(f"adapool_sr.cli.{first}")
     parser = _parser(module)
     if getattr(module, "PASSES_UNKNOWN", False):
-        args, args.extra = parser.parse_known_args(words[1:])
+        args, extra = parser.parse_known_args(words[1:])
+        args.extra = extra
     else:
         args = parser.parse_args(hyphenate(words[1:]))
     return int(module.run(args))
@@ -131,24 +134,20 @@ def _report(error: Exception, words: list[str]) -> int:
     line = " ".join(text.split())
     print(f"{PROG}: error: {line}", file=sys.stderr)
     if "--json" in words:
-        to_stdout = not _writes_to_stdout(words)
-        emit("error", stream=sys.stdout if to_stdout else sys.stderr, message=line, status=status)
+        emit("error", stream=_event_stream(words), message=line, status=status)
     return status
 
 
-def _writes_to_stdout(words: list[str]) -> bool:
-    """Whether the result itself goes to standard output (``-o -``)."""
-    pairs = zip(words, words[1:], strict=False)
-    return "--output=-" in words or any(p in (("-o", "-"), ("--output", "-")) for p in pairs)
+def _event_stream(words: list[str]) -> TextIO:
+    """Standard output, unless the result itself goes there (``-o -``)."""
+    result = {("-o", "-"), ("--output", "-")} & set(pairwise(words))
+    return sys.stderr if result or "--output=-" in words or "-o-" in words else sys.stdout
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(words: list[str], message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line, without the place in the source that Python adds."""
-    print(f"{PROG}: warning: {' '.join(str(message).split())}", file=file or sys.stderr)
+    text = " ".join(str(message).split())
+    if not {"-q", "--quiet"} & set(words):
+        print(f"{PROG}: warning: {text}", file=sys.stderr)
+    if "--json" in words:
+        emit("warning", stream=_event_stream(words), message=text)
