@@ -1,0 +1,101 @@
+"""Which files are pictures, by name alone; imports neither torch nor Pillow."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from adapool_sr.files.errors import MissingFileError, UsageError
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "READABLE",
+    "WRITABLE",
+    "format_of",
+    "list_images",
+    "natural_key",
+]
+
+#: The guard against decompression bombs: pixels of the largest input that is decoded.
+DEFAULT_MAX_PIXELS = 1_000_000_000
+
+#: Formats that results are written in, by the suffixes that ask for them.
+WRITABLE = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".jpe": "jpg", ".webp": "webp"}
+
+#: Suffixes of the files that a folder's listing takes.
+READABLE = frozenset(WRITABLE) | {
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".pgm",
+    ".pnm",
+    ".ppm",
+    ".tif",
+    ".tiff",
+}
+
+# Folders that systems put beside people's pictures: macOS archives, Synology previews.
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def natural_key(path: Path) -> tuple[tuple[tuple[bool, int, str], ...], ...]:
+    """Sort key under which ``img2`` comes before ``img10``, folder by folder, case ignored."""
+
+    def part_key(part: str) -> tuple[tuple[bool, int, str], ...]:
+        pieces = [piece for piece in _DIGITS.split(part.casefold()) if piece]
+        # isdecimal, unlike isdigit, holds for exactly the characters that int() takes.
+        key = [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
+        return (*key, (False, 0, part))
+
+    return tuple(part_key(part) for part in path.parts)
+
+
+def format_of(path: Path) -> str | None:
+    """The format ("png", "jpg", "webp") that a name's suffix asks for, or None."""
+    return WRITABLE.get(path.suffix.lower())
+
+
+def list_images(
+    folder: Path | str, recursive: bool = True, *, without: Collection[Path] = ()
+) -> list[Path]:
+    """All picture files of a folder, in natural order.
+
+    Files are told by suffix. Hidden files and folders (a leading dot) and the folders
+    that operating systems leave behind are passed over; linked folders are not entered.
+
+    Args:
+        folder: the folder to list.
+        recursive: whether to enter its folders.
+        without: folders inside that are passed over, such as the one results go to.
+
+    Raises:
+        MissingFileError: the folder does not exist.
+        UsageError: it is a file.
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise MissingFileError(str(root), "no such folder", "check the path")
+    if not root.is_dir():
+        raise UsageError(str(root), "is a file where a folder is expected", "give its folder")
+    barred = {path.resolve() for path in without}
+    found: list[Path] = []
+    for here, folders, files in os.walk(root):
+        folders[:] = [
+            name
+            for name in folders
+            if recursive
+            and not name.startswith(".")
+            and name not in _SYSTEM_FOLDERS
+            and not (barred and Path(here, name).resolve() in barred)
+        ]
+        found += [
+            Path(here, name)
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in READABLE
+        ]
+    return sorted(found, key=lambda path: natural_key(path.relative_to(root)))
