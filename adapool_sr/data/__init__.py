@@ -1,0 +1,26 @@
+"""Training and validation data: folders of photos to batches of low and high resolution.
+
+Names are imported on first use, so that measuring pictures doesn't load Lightning.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["Pair", "SRDataModule", "SampleRule", "find_images", "load_pair", "load_pairs"]
+
+_HOME = {
+    "Pair": "images",
+    "SRDataModule": "modules",
+    "SampleRule": "pairs",
+    "find_images": "images",
+    "load_pair": "images",
+    "load_pairs": "images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

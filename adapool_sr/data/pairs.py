@@ -1,0 +1,146 @@
+"""The sample rule: sample k of a run is a pure function of (seed, k).
+
+So any number of workers and processes sees the same samples, and a run is resumed by counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from adapool_sr.data.images import Pair, as_batch
+
+__all__ = ["Choice", "SampleRule", "TrainingBatches", "WholePictures"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What sample k is.
+
+    Attributes:
+        photo: which pair.
+        top: first row of the crop, in LR pixels.
+        left: first column of the crop, in LR pixels.
+        turn: bit 0 mirrors left and right, bit 1 top and bottom, bit 2 swaps the axes: together
+            all eight flips and quarter turns.
+    """
+
+    photo: int
+    top: int
+    left: int
+    turn: int
+
+
+class SampleRule:
+    """Chooses and cuts training samples.
+
+    Args:
+        pairs: the photos, each at least one patch large.
+        patch: side of the LR patch in pixels.
+        seed: of the run, 0 … 2**64 − 1.
+        weights: chance of each photo relative to the others, per pixel; equal by default.
+        augment: whether samples are flipped and turned.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        patch: int,
+        seed: int,
+        weights: Sequence[float] | None = None,
+        augment: bool = True,
+    ) -> None:
+        self.pairs = list(pairs)
+        self.patch = patch
+        self.seed = seed
+        self.augment = augment
+        self.scale = pairs[0].hr.shape[1] // pairs[0].lr.shape[1]
+        area = np.array([pair.megapixels for pair in pairs])
+        share = area if weights is None else area * np.asarray(weights, dtype=np.float64)
+        self._limits = np.cumsum(share / share.sum())
+
+    def choose(self, k: int) -> Choice:
+        """Decide sample ``k`` (0 … 2**64 − 1) from the seed and k alone."""
+        # A counter-based generator: k is the second word of Philox' counter, so that no two
+        # samples share a number, and nothing is kept between samples.
+        generator = np.random.Philox(key=self.seed, counter=[0, k, 0, 0])
+        which, top, left, turn = generator.random_raw(4).tolist()
+        chance = (which >> 11) * 2.0**-53
+        photo = int(np.searchsorted(self._limits, chance, side="right"))
+        photo = min(photo, len(self.pairs) - 1)  # the last limit may round to below 1
+        height, width = self.pairs[photo].lr.shape[1:]
+        return Choice(
+            photo,
+            top % (height - self.patch + 1),
+            left % (width - self.patch + 1),
+            turn % 8 if self.augment else 0,
+        )
+
+    def batch(self, first: int, count: int) -> dict[str, Tensor]:
+        """Cut the samples ``first … first + count − 1``.
+
+        Returns:
+            ``lr`` (count, 3, patch, patch) and ``hr`` (count, 3, scale·patch, scale·patch),
+            contiguous uint8 RGB.
+        """
+        side = self.patch * self.scale
+        lr = np.empty((count, 3, self.patch, self.patch), np.uint8)
+        hr = np.empty((count, 3, side, side), np.uint8)
+        for slot in range(count):
+            choice = self.choose(first + slot)
+            pair = self.pairs[choice.photo]
+            for pixels, out, factor in ((pair.lr, lr, 1), (pair.hr, hr, self.scale)):
+                top, left, size = choice.top * factor, choice.left * factor, out.shape[-1]
+                crop = pixels[:, top : top + size, left : left + size]
+                out[slot] = _turned(crop, choice.turn)
+        return {"lr": torch.from_numpy(lr), "hr": torch.from_numpy(hr)}
+
+
+def _turned(pixels: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:
+    if turn & 1:
+        pixels = pixels[:, :, ::-1]
+    if turn & 2:
+        pixels = pixels[:, ::-1]
+    return pixels.transpose(0, 2, 1) if turn & 4 else pixels
+
+
+class TrainingBatches(Dataset[dict[str, Tensor]]):
+    """Batch i of one process of a run, for every i: it has no end.
+
+    Args:
+        rule: makes the samples.
+        batch_size: samples of a batch of one process.
+        rank: number of this process.
+        world_size: how many processes share the run.
+    """
+
+    def __init__(
+        self, rule: SampleRule, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.rule = rule
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        first = (index * self.world_size + self.rank) * self.batch_size
+        return self.rule.batch(first, self.batch_size)
+
+
+class WholePictures(Dataset[dict[str, Tensor | list[str]]]):
+    """Whole photos, each a batch of one with its name."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = list(pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | list[str]]:
+        return as_batch(self.pairs[index])
