@@ -115,8 +115,9 @@ def imresize(
         TypeError: for a dtype that is neither uint8 nor float.
 
     Example:
+        >>> import torch
         >>> imresize(torch.tensor([[0, 0, 255, 255]], dtype=torch.uint8), size=(1, 2))
-        tensor([[  0, 255]], dtype=torch.uint8)
+        tensor([[ 17, 238]], dtype=torch.uint8)
     """
     rows, columns = _check(image, scale, size, edges, rounded)
     height, width = image.shape[-2:]
