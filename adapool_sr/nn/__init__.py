@@ -1,0 +1,5 @@
+"""Building blocks of networks."""
+
+from adapool_sr.nn.pooling import AdaPool2d, AdaUnpool2d, EDSCWPool2d, EMPool2d
+
+__all__ = ["AdaPool2d", "AdaUnpool2d", "EDSCWPool2d", "EMPool2d"]

@@ -1,0 +1,6 @@
+"""The pooling operators: functions over dispatcher operators, with native kernels where they exist."""
+
+from adapool_sr.ops.functional import PoolMasks, adapool2d, adaunpool2d, edscwpool2d, empool2d
+from adapool_sr.ops.geometry import Geometry
+
+__all__ = ["Geometry", "PoolMasks", "adapool2d", "adaunpool2d", "edscwpool2d", "empool2d"]

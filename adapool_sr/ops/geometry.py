@@ -1,0 +1,249 @@
+"""Where the windows of a pooling lie: sizes, checks, and the ways between a map and its windows.
+
+Three layouts, written for any rank with ``out`` the output's size:
+
+- a *map* (N, C, *size): the input, one value a pixel;
+- a *mask* (N, C, *(out·kernel)): window by window, entry a·kernel + i belongs to input position
+  a·stride − padding + i along each dimension; positions in the padding hold 0;
+- *pieces*: K tensors (N, C, *out), one for each position inside the window, in row-major order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["Geometry", "Windows", "make_geometry", "memory_format_of", "output_size"]
+
+
+class Geometry(NamedTuple):
+    """The windows of one pooling call; one entry a spatial dimension.
+
+    Attributes:
+        kernel: window size, each ≥ 1.
+        stride: step from window to window, each ≥ 1.
+        padding: positions beside the input that windows may cover; they take no part in anything.
+        ceil_mode: whether a last window may stick out of the padded input.
+        size: the input's spatial size.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    ceil_mode: bool
+    size: tuple[int, ...]
+
+
+def _per_dimension(name: str, value: int | Sequence[int], rank: int, least: int) -> tuple[int, ...]:
+    """Turn one int or ``rank`` ints into a tuple, naming the argument where they are neither."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        values: tuple[int, ...] = (value,) * rank
+    elif isinstance(value, (tuple, list, torch.Size)):
+        values = tuple(value)
+        for item in values:
+            if not isinstance(item, int) or isinstance(item, bool):
+                raise TypeError(f"{name} must hold ints, got {value!r}")
+        if len(values) != rank:
+            raise ValueError(f"{name} must be one int or {rank} ints, got {len(values)}: {value!r}")
+    else:
+        raise TypeError(f"{name} must be an int or {rank} ints, got {value!r}")
+    for item in values:
+        if item < least:
+            raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    return values
+
+
+def output_size(geometry: Geometry) -> tuple[int, ...]:
+    """Number of windows along each dimension, by the rule of ``F.avg_pool2d``."""
+    kernel, stride, padding, ceil_mode, size = geometry
+    out = []
+    for k, s, p, n in zip(kernel, stride, padding, size, strict=True):
+        count = (n + 2 * p - k + (s - 1 if ceil_mode else 0)) // s + 1
+        # PyTorch's rule: the last window starts inside the input or its left padding.
+        if ceil_mode and (count - 1) * s >= n + p:
+            count -= 1
+        out.append(count)
+    return tuple(out)
+
+
+def make_geometry(
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: int | Sequence[int],
+    ceil_mode: bool,
+    size: Sequence[int],
+) -> Geometry:
+    """Check the arguments of a pooling call against the input's spatial ``size``.
+
+    Raises:
+        TypeError: an argument is not made of ints, or ``ceil_mode`` is not a bool.
+        ValueError: kernel or stride < 1, wrong length, padding < 0 or > kernel/2, or a window that
+            is larger than the padded input.
+    """
+    rank = len(size)
+    kernel = _per_dimension("kernel_size", kernel_size, rank, 1)
+    step = kernel if stride is None else _per_dimension("stride", stride, rank, 1)
+    pad = _per_dimension("padding", padding, rank, 0)
+    if not isinstance(ceil_mode, bool):
+        raise TypeError(f"ceil_mode must be a bool, got {ceil_mode!r}")
+    for k, p in zip(kernel, pad, strict=True):
+        if 2 * p > k:
+            raise ValueError(
+                f"padding must be at most half of kernel_size, "
+                f"got padding {padding!r} for kernel_size {kernel_size!r}"
+            )
+    geometry = Geometry(kernel, step, pad, ceil_mode, tuple(size))
+    if min(size) < 1 or min(output_size(geometry)) < 1:
+        raise ValueError(
+            f"kernel_size {kernel_size!r} is larger than the padded input: "
+            f"size {tuple(size)}, padding {padding!r}"
+        )
+    return geometry
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """The dense format nearest to ``x``: contiguous unless its channels lie innermost."""
+    if x.is_contiguous() or x.dim() not in (4, 5) or x.shape[1] == 1 or x.stride(1) != 1:
+        return torch.contiguous_format
+    return torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+
+
+def _outer(vectors: list[Tensor]) -> Tensor:
+    """Product of one vector a dimension: shape (len, len, …)."""
+    return reduce(lambda a, b: a.unsqueeze(-1) * b, vectors)
+
+
+class Windows:
+    """The windows of ``geometry`` on ``device``: cuts maps into pieces and puts pieces together.
+
+    Attributes:
+        out: the output's spatial size.
+        count: K, the positions of each window inside the image; an int where all are whole,
+            else a tensor of shape ``out``.
+        cover: how many windows contain each input position, at least 1; an int where that is 1
+            everywhere, else a tensor of shape ``size``.
+        valid: one bool tensor of shape ``out`` for each piece: where it lies inside the image;
+            None where all do.
+    """
+
+    def __init__(
+        self,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        ceil_mode: bool,
+        size: Sequence[int],
+        like: Tensor,
+    ) -> None:
+        self.geometry = Geometry(
+            tuple(kernel), tuple(stride), tuple(padding), ceil_mode, tuple(size)
+        )
+        self.out = output_size(self.geometry)
+        self.rank = len(self.out)
+        self._slices = [
+            (..., *(slice(i, None, k) for i, k in zip(offset, kernel, strict=True)))
+            for offset in itertools.product(*(range(k) for k in kernel))
+        ]
+        self.count: Tensor | int = math.prod(kernel)
+        self.cover: Tensor | int = 1
+        self.valid: list[Tensor] | None = None
+        # Windows that lie side by side inside the image need no index: a mask is the map itself.
+        self.tiling = (
+            tuple(kernel) == tuple(stride)
+            and not any(padding)
+            and all(o * k <= n for o, k, n in zip(self.out, kernel, size, strict=True))
+        )
+        if self.tiling:
+            return
+        index = [
+            (torch.arange(o, device=like.device)[:, None] * s - p)
+            + torch.arange(k, device=like.device)
+            for o, k, s, p in zip(self.out, kernel, stride, padding, strict=True)
+        ]
+        inside = [(i >= 0) & (i < n) for i, n in zip(index, size, strict=True)]
+        self._index = [i.clamp(0, n - 1).flatten() for i, n in zip(index, size, strict=True)]
+        self._inside = _outer([i.flatten() for i in inside])
+        self.count = _outer([i.sum(1) for i in inside]).to(like.dtype)
+        self.valid = self.split(self._inside)
+        self._sources = self._find_sources(like.device)
+        covers = [sum(ok.long() for _, ok in sources) for sources in self._sources]
+        self.cover = _outer([torch.as_tensor(c) for c in covers]).clamp(min=1).to(like.dtype)
+
+    def _find_sources(self, device: torch.device) -> list[list[tuple[Tensor, Tensor]]]:
+        """For each dimension, the mask entries that belong to each input position.
+
+        One (index, whether it exists) pair for each of the at most ⌈kernel/stride⌉ windows that
+        can contain a position; adding them in this order needs no atomics.
+        """
+        kernel, stride, padding, _, size = self.geometry
+        dimensions = []
+        for k, s, p, n, o in zip(kernel, stride, padding, size, self.out, strict=True):
+            position = torch.arange(n, device=device) + p
+            sources = []
+            for back in range(-(-k // s)):
+                window = torch.div(position, s, rounding_mode="floor") - back
+                inner = position - window * s
+                exists = (window >= 0) & (window < o) & (inner < k)
+                sources.append((torch.where(exists, window * k + inner, 0), exists))
+            dimensions.append(sources)
+        return dimensions
+
+    def split(self, mask: Tensor) -> list[Tensor]:
+        """Cut a mask (…, *(out·kernel)) into its K pieces (…, *out), as views."""
+        return [mask[piece] for piece in self._slices]
+
+    def join(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Lay K pieces (N, C, *out) out as one mask, in the first piece's memory format."""
+        first = pieces[0]
+        shape = [o * k for o, k in zip(self.out, self.geometry.kernel, strict=True)]
+        mask = torch.empty(
+            (*first.shape[: -self.rank], *shape),
+            dtype=first.dtype,
+            device=first.device,
+            memory_format=memory_format_of(first),
+        )
+        for where, piece in zip(self._slices, pieces, strict=True):
+            mask[where] = piece
+        return mask
+
+    def take(self, x: Tensor) -> list[Tensor]:
+        """Cut a map (N, C, *size) into its K pieces (N, C, *out); 0 in the padding."""
+        if self.tiling:
+            kernel = self.geometry.kernel
+            ends = (slice(0, o * k) for o, k in zip(self.out, kernel, strict=True))
+            return self.split(x[(..., *ends)])
+        for dim, index in enumerate(self._index, start=-self.rank):
+            x = x.index_select(dim, index)
+        # where, not a product: a NaN of the image must not come back from the padding.
+        return self.split(torch.where(self._inside, x, 0))
+
+    def put(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Add K pieces (N, C, *out) up at their input positions: a map (N, C, *size)."""
+        mask = self.join(pieces)
+        size = self.geometry.size
+        if self.tiling:
+            short = [n - m for n, m in zip(size, mask.shape[-self.rank :], strict=True)]
+            if not any(short):
+                return mask
+            return F.pad(mask, [side for n in reversed(short) for side in (0, n)])
+        for dim, sources in enumerate(self._sources, start=-self.rank):
+            tail = (1,) * (-1 - dim)
+            parts = [
+                torch.where(exists.view(-1, *tail), mask.index_select(dim, index), 0)
+                for index, exists in sources
+            ]
+            mask = reduce(torch.add, parts)
+        return mask
+
+    def only_valid(self, pieces: Sequence[Tensor], other: float) -> list[Tensor]:
+        """The pieces with ``other`` in the padding."""
+        if self.valid is None:
+            return list(pieces)
+        return [torch.where(v, p, other) for v, p in zip(self.valid, pieces, strict=True)]

@@ -1,0 +1,263 @@
+"""The operators' schemas and what the dispatcher knows of them: reference, fake, autograd, autocast.
+
+Two namespaces hold the same operators:
+
+- ``adapool``: what :mod:`adapool_sr.ops.functional` calls. The native library adds CPU kernels to it;
+  wherever none is registered, the reference runs.
+- ``adapool_reference``: the reference alone. A native kernel calls it for a geometry, dtype or layout
+  that is not its own, and tests compare against it.
+
+Conventions of the schemas: x, y, masks and gradients are batched, (N, C, *space); the rank comes from
+``len(kernel)``. ``beta`` has x's dtype, device and number of dimensions, each 1 or the output's size,
+and is not expanded. Results have the dtype and memory format of x (of y for unpooling, of the tensor
+itself for gradients), contiguous where that is neither contiguous nor channels_last. The gradient of
+beta is (N, C, *out) where beta varies over space, else (N, C, 1, …), summed over space; contiguous, and
+float32 for half precisions, because the caller goes on summing. ``gain`` 0 means "area". An absent
+gradient is an empty tensor. Every operator is deterministic and returns new memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapool_sr.ops import reference
+from adapool_sr.ops.geometry import Geometry, memory_format_of, output_size
+
+__all__ = ["NAMESPACES", "SCHEMAS"]
+
+NAMESPACES = ("adapool", "adapool_reference")
+
+_WINDOW = "int[] kernel, int[] stride, int[] padding, bool ceil_mode"
+_POOL = f"{_WINDOW}, bool weight_grad"
+
+SCHEMAS = (
+    f"ada_pool(Tensor x, Tensor beta, {_POOL}) -> Tensor",
+    f"ada_pool_masks(Tensor x, Tensor beta, {_POOL}) -> (Tensor y, Tensor edscw, Tensor em)",
+    "ada_pool_backward(Tensor grad, Tensor? grad_edscw, Tensor? grad_em, Tensor x, Tensor beta, "
+    f"{_POOL}) -> (Tensor grad_x, Tensor grad_beta)",
+    f"edscw_pool(Tensor x, {_POOL}) -> Tensor",
+    f"edscw_pool_masks(Tensor x, {_POOL}) -> (Tensor y, Tensor mask)",
+    f"edscw_pool_backward(Tensor grad, Tensor? grad_mask, Tensor x, {_POOL}) -> Tensor",
+    f"em_pool(Tensor x, {_POOL}) -> Tensor",
+    f"em_pool_masks(Tensor x, {_POOL}) -> (Tensor y, Tensor mask)",
+    f"em_pool_backward(Tensor grad, Tensor? grad_mask, Tensor x, {_POOL}) -> Tensor",
+    "ada_unpool(Tensor y, Tensor mask, Tensor? mask_em, Tensor? beta, int[] size, "
+    f"{_WINDOW}, float gain) -> Tensor",
+    "ada_unpool_backward(Tensor grad, Tensor y, Tensor mask, Tensor? mask_em, Tensor? beta, "
+    f"int[] size, {_WINDOW}, float gain) -> "
+    "(Tensor grad_y, Tensor grad_mask, Tensor grad_mask_em, Tensor grad_beta)",
+    f"ada_unpool_like(Tensor y, Tensor x, Tensor beta, {_POOL}, float gain) -> Tensor",
+    f"ada_unpool_like_backward(Tensor grad, Tensor y, Tensor x, Tensor beta, {_POOL}, float gain) "
+    "-> (Tensor grad_y, Tensor grad_x, Tensor grad_beta)",
+)
+
+
+# --- fakes: shapes, dtypes and formats without values ----------------------------------------
+
+
+def _empty(like: Tensor, space: Any) -> Tensor:
+    return torch.empty(
+        (*like.shape[:2], *space),
+        dtype=like.dtype,
+        device=like.device,
+        memory_format=memory_format_of(like),
+    )
+
+
+def _fake_pool(x: Tensor, *window: Any) -> tuple[Tensor, Tensor]:
+    """The output and one mask."""
+    geometry = Geometry(*window[:4], size=x.shape[2:])
+    out = output_size(geometry)
+    return _empty(x, out), _empty(x, [o * k for o, k in zip(out, geometry.kernel, strict=True)])
+
+
+def _fake_beta_grad(grad: Tensor, out: Any, beta: Tensor) -> Tensor:
+    half = grad.dtype in (torch.float16, torch.bfloat16)
+    space = out if any(n > 1 for n in beta.shape[2:]) else (1,) * len(out)
+    dtype = torch.float32 if half else grad.dtype
+    return torch.empty((*grad.shape[:2], *space), dtype=dtype, device=grad.device)
+
+
+def _fake_ada_pool_masks(x: Tensor, beta: Tensor, *window: Any) -> tuple[Tensor, Tensor, Tensor]:
+    y, mask = _fake_pool(x, *window)
+    return y, mask, torch.empty_like(mask)
+
+
+def _fake_ada_pool_backward(
+    grad: Tensor, g1: Tensor | None, g2: Tensor | None, x: Tensor, beta: Tensor, *window: Any
+) -> tuple[Tensor, Tensor]:
+    return _empty(x, x.shape[2:]), _fake_beta_grad(grad, grad.shape[2:], beta)
+
+
+def _fake_unpool_backward(
+    grad: Tensor,
+    y: Tensor,
+    mask: Tensor,
+    mask_em: Tensor | None,
+    beta: Tensor | None,
+    *window: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grad_y, grad_mask = _empty(y, y.shape[2:]), _empty(mask, mask.shape[2:])
+    if mask_em is None or beta is None:
+        return grad_y, grad_mask, y.new_empty(0), y.new_empty(0)
+    grad_em = _empty(mask_em, mask_em.shape[2:])
+    return grad_y, grad_mask, grad_em, _fake_beta_grad(y, y.shape[2:], beta)
+
+
+_FAKES: dict[str, Callable[..., Any]] = {
+    "ada_pool": lambda x, beta, *window: _fake_pool(x, *window)[0],
+    "ada_pool_masks": _fake_ada_pool_masks,
+    "ada_pool_backward": _fake_ada_pool_backward,
+    "ada_unpool": lambda y, mask, mask_em, beta, size, *window: _empty(y, size),
+    "ada_unpool_backward": _fake_unpool_backward,
+    "ada_unpool_like": lambda y, x, beta, *window: _empty(y, x.shape[2:]),
+    "ada_unpool_like_backward": lambda grad, y, x, beta, *window: (
+        _empty(y, y.shape[2:]),
+        _empty(x, x.shape[2:]),
+        _fake_beta_grad(y, y.shape[2:], beta),
+    ),
+}
+for _single in ("edscw_pool", "em_pool"):
+    _FAKES[_single] = lambda x, *window: _fake_pool(x, *window)[0]
+    _FAKES[f"{_single}_masks"] = _fake_pool
+    _FAKES[f"{_single}_backward"] = lambda grad, grad_mask, x, *window: _empty(x, x.shape[2:])
+
+
+# --- autograd --------------------------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep the inputs: backward recomputes the weights, so nothing else is stored."""
+    ctx.set_materialize_grads(False)
+    ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+    ctx.rest = [value for value in inputs if not isinstance(value, Tensor)]
+    first = output[0] if isinstance(output, tuple) else output
+    ctx.output_shape = first.shape
+
+
+def _saved(ctx: Any) -> list[Any]:
+    """The inputs as they came."""
+    tensors, rest = iter(ctx.saved_tensors), iter(ctx.rest)
+    return [next(tensors if is_tensor else rest) for is_tensor in ctx.is_tensor]
+
+
+def _for_beta(grad: Tensor, beta: Tensor) -> Tensor:
+    """Sum the operator's gradient (N, C, …) over what beta was broadcast along."""
+    return grad.sum_to_size(beta.shape).to(beta.dtype)
+
+
+def _output_grad(ctx: Any, grad: Tensor | None, x: Tensor) -> Tensor:
+    """The gradient of the output, which is absent where only masks were used."""
+    return x.new_zeros(ctx.output_shape) if grad is None else grad
+
+
+def _pool_autograd(ops: Any, name: str) -> Callable[..., Any]:
+    """The backward of ``NAME`` and of ``NAME_masks``."""
+    backward_op = getattr(ops, f"{name}_backward")
+    masks = 2 if name == "ada_pool" else 1
+
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        inputs = _saved(ctx)
+        x, *window = inputs
+        # Weights held constant carry no gradient: the masks' goes nowhere.
+        extra = [*grads[1:]] if len(grads) > 1 and window[-1] else [None] * masks
+        result = backward_op(_output_grad(ctx, grads[0], x), *extra, *inputs)
+        if name != "ada_pool":
+            return result, *(None for _ in window)
+        grad_x, grad_beta = result
+        return grad_x, _for_beta(grad_beta, inputs[1]), *(None for _ in window[1:])
+
+    return backward
+
+
+def _unpool_autograd(ops: Any) -> Callable[..., Any]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+        inputs = _saved(ctx)
+        y, mask, mask_em, beta, *window = inputs
+        nothing = (None,) * len(window)
+        if grad is None:
+            return None, None, None, None, *nothing
+        grad_y, grad_mask, grad_em, grad_beta = ops.ada_unpool_backward(grad, *inputs)
+        if mask_em is None or beta is None:
+            return grad_y, grad_mask, None, None, *nothing
+        return grad_y, grad_mask, grad_em, _for_beta(grad_beta, beta), *nothing
+
+    return backward
+
+
+def _unpool_like_autograd(ops: Any) -> Callable[..., Any]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
+        inputs = _saved(ctx)
+        nothing = (None,) * (len(inputs) - 3)
+        if grad is None:
+            return None, None, None, *nothing
+        grad_y, grad_x, grad_beta = ops.ada_unpool_like_backward(grad, *inputs)
+        return grad_y, grad_x, _for_beta(grad_beta, inputs[2]), *nothing
+
+    return backward
+
+
+def _through_reference(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The derivative of a backward operator: that of the reference's own plain PyTorch."""
+
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        again = torch.is_grad_enabled()
+        inputs = _saved(ctx)
+        with torch.enable_grad():
+            inputs = [
+                (v.view_as(v) if v.requires_grad and again else v.detach().requires_grad_())
+                if isinstance(v, Tensor)
+                else v
+                for v in inputs
+            ]
+            outputs = function(*inputs)
+            pairs = zip(outputs if isinstance(outputs, tuple) else (outputs,), grads, strict=True)
+            used = [(o, g) for o, g in pairs if g is not None and o.requires_grad]
+            tensors = [v for v in inputs if isinstance(v, Tensor)]
+            if not used:
+                return (None,) * len(inputs)
+            found = iter(
+                torch.autograd.grad(
+                    [o for o, _ in used],
+                    tensors,
+                    [g for _, g in used],
+                    create_graph=again,
+                    allow_unused=True,
+                )
+            )
+        return tuple(next(found) if isinstance(v, Tensor) else None for v in inputs)
+
+    return backward
+
+
+def _register(namespace: str) -> torch.library.Library:
+    library = torch.library.Library(namespace, "DEF")  # noqa: TOR901 - lives as long as the module
+    for schema in SCHEMAS:
+        library.define(schema)
+    ops = getattr(torch.ops, namespace)
+    for schema in SCHEMAS:
+        name = schema.partition("(")[0]
+        library.impl(name, getattr(reference, name), "CompositeExplicitAutograd")
+        for key in ("AutocastCPU", "AutocastCUDA"):  # runs in the input's dtype
+            library.impl(name, torch.library.fallthrough_kernel, key)
+        torch.library.register_fake(f"{namespace}::{name}", _FAKES[name], lib=library)
+        if name.endswith("_backward"):
+            backward = _through_reference(getattr(reference, name))
+        elif name == "ada_unpool":
+            backward = _unpool_autograd(ops)
+        elif name == "ada_unpool_like":
+            backward = _unpool_like_autograd(ops)
+        else:
+            backward = _pool_autograd(ops, name.removesuffix("_masks"))
+        torch.library.register_autograd(
+            f"{namespace}::{name}", backward, setup_context=_save, lib=library
+        )
+    return library
+
+
+_LIBRARIES = [_register(namespace) for namespace in NAMESPACES]
