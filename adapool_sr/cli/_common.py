@@ -178,9 +178,8 @@ def available_cpus() -> int:
     return max(1, min(affinity or 1, _cgroup_quota() or (affinity or 1)))
 
 
-def _cgroup_quota() -> int | None:
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Whole processors the cgroup allows (v2, then v1), rounded up; None without a limit."""
-    root = Path("/sys/fs/cgroup")
     try:
         quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):
