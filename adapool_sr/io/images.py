@@ -15,17 +15,20 @@ from torch import Tensor
 
 from adapool_sr.files.errors import UsageError
 from adapool_sr.files.writing import write_whole
-from adapool_sr.io.codec import LARGEST_SIDE, Decoded, Pixels, decode, encode
+from adapool_sr.io.decoding import Decoded, Pixels, decode
+from adapool_sr.io.encoding import LARGEST_SIDE, encode
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS, format_of, list_images
 from adapool_sr.io.metadata import Metadata
 
 __all__ = [
     "Picture",
     "check_format",
+    "from_array",
     "list_images",
     "quantise",
     "read",
     "read_rgb8",
+    "to_array",
     "to_bytes",
     "write",
 ]
@@ -88,20 +91,42 @@ def quantise(x: Tensor, bit_depth: int = 8) -> Tensor:
     return y.to(torch.uint8) if bit_depth == 8 else y.to(torch.int32).to(torch.uint16)
 
 
-def _channels(pixels: Pixels) -> Tensor:
-    """(H, W, C) integers to (C, H, W) float32 in 0..1."""
-    top = float(np.iinfo(pixels.dtype).max)
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return torch.from_numpy(planes.astype(np.float32)).div_(top)
+def from_array(pixels: Pixels) -> Picture:
+    """Make a picture of an (H, W, C) array: C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
 
+    Args:
+        pixels: uint8 or uint16 over the whole range, or float in 0..1.
 
-def _picture(decoded: Decoded) -> Picture:
-    colours = 1 if decoded.pixels.shape[2] <= 2 else 3
-    planes = _channels(decoded.pixels)
+    Raises:
+        ValueError: another shape, or an empty one.
+        TypeError: another dtype.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or pixels.size == 0:
+        raise ValueError(f"a picture is (H, W, 1..4) and not empty, got shape {pixels.shape}")
+    planes = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C"))
+    if pixels.dtype in (np.uint8, np.uint16):
+        planes /= float(np.iinfo(pixels.dtype).max)
+    elif not np.issubdtype(pixels.dtype, np.floating):
+        raise TypeError(f"a picture is uint8, uint16 or float, got {pixels.dtype}")
+    colours = 1 if pixels.shape[2] <= 2 else 3
     return Picture(
         pixels=planes[:colours],
         alpha=planes[colours:] if planes.shape[0] > colours else None,
-        bit_depth=16 if decoded.pixels.dtype == np.uint16 else 8,
+        bit_depth=8 if pixels.dtype == np.uint8 else 16,
+    )
+
+
+def to_array(picture: Picture) -> Pixels:
+    """The picture quantised to its bit depth: (H, W, C) uint8 or uint16, alpha last."""
+    planes = [quantise(picture.pixels, picture.bit_depth)]
+    if picture.alpha is not None:
+        planes.append(quantise(picture.alpha, picture.bit_depth))
+    return np.ascontiguousarray(torch.cat(planes).numpy().transpose(1, 2, 0))
+
+
+def _picture(decoded: Decoded) -> Picture:
+    return replace(
+        from_array(decoded.pixels),
         metadata=decoded.metadata,
         format=decoded.format,
         lossless=decoded.lossless,
@@ -188,13 +213,9 @@ def to_bytes(picture: Picture, kind: str, quality: int | None = None) -> tuple[b
     if picture.bit_depth == 16 and kind != "png":
         lost.append(f"16 bits became 8, all that {kind} holds")
         picture = replace(picture, bit_depth=8)
-    planes = [quantise(picture.pixels, picture.bit_depth)]
-    if picture.alpha is not None:
-        planes.append(quantise(picture.alpha, picture.bit_depth))
-    pixels = np.ascontiguousarray(torch.cat(planes).numpy().transpose(1, 2, 0))
     if kind == "webp" and quality is None and not picture.lossless:
         quality = 95
-    content, more = encode(pixels, picture.metadata, kind, quality=quality)
+    content, more = encode(to_array(picture), picture.metadata, kind, quality=quality)
     return content, lost + more
 
 

@@ -67,7 +67,7 @@ def settle_exif(exif: bytes, width: int, height: int) -> bytes:
     """Return EXIF that is true of an upright picture of this size, all else byte for byte.
 
     Args:
-        exif: a TIFF block without its ``Exif`` heading; a damaged one comes back as far as it was sound.
+        exif: a TIFF block without its ``Exif`` heading; a damaged one is settled as far as it goes.
         width: pixels of the result.
         height: pixels of the result.
     """

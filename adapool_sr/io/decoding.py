@@ -1,4 +1,4 @@
-"""Picture files to integer arrays and back, with Pillow; 16-bit colour PNG with OpenCV.
+"""Picture files to integer arrays, with Pillow; 16-bit colour PNG with OpenCV.
 
 Arrays are (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; uint8 or
 uint16 over the type's full range. Only the formats listed here are ever opened, told by
@@ -26,17 +26,13 @@ from adapool_sr.files.errors import (
     AdaPoolError,
     MissingFileError,
     UnreadableFileError,
-    UnwritableFileError,
 )
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
-from adapool_sr.io.metadata import Metadata, png_chunks, settle_exif, settle_xmp, splice_png
+from adapool_sr.io.metadata import Metadata, png_chunks
 
-__all__ = ["LARGEST_SIDE", "Decoded", "Pixels", "decode", "encode", "probe"]
+__all__ = ["Decoded", "Pixels", "array_of", "decode", "probe"]
 
 Pixels = NDArray[Any]  # uint8 or uint16
-
-#: The largest side that a format can hold (libjpeg's and libwebp's own constants).
-LARGEST_SIDE = {"jpg": 65500, "webp": 16383, "png": 2**31 - 1}
 
 # Pillow's name of the format and the plugin that opens it, by first bytes.
 _SIGNATURES = (
@@ -211,7 +207,7 @@ def _convert(image: Image.Image, content: bytes, name: str) -> Decoded:
         metadata = Metadata(**{**vars(metadata), "icc": b""})  # the pixels are sRGB now
     pixels = _deep_colour(content) if kind == "PNG" else None
     if pixels is None:
-        pixels = _array(image, name)
+        pixels = array_of(image, name)
     return Decoded(
         pixels=np.ascontiguousarray(_upright(pixels, orientation)),
         metadata=metadata,
@@ -220,8 +216,12 @@ def _convert(image: Image.Image, content: bytes, name: str) -> Decoded:
     )
 
 
-def _array(image: Image.Image, name: str) -> Pixels:
-    """A Pillow image of any mode as (H, W, C)."""
+def array_of(image: Image.Image, name: str) -> Pixels:
+    """A Pillow image of any mode as (H, W, C).
+
+    Raises:
+        UnreadableFileError: it has floating-point or 32-bit values; ``name`` is for the message.
+    """
     mode = image.mode
     if mode in ("I;16", "I;16L", "I;16B", "I;16N"):
         return np.asarray(image).astype(np.uint16)[:, :, None]
@@ -319,102 +319,3 @@ def _webp_is_lossless(content: bytes) -> bool:
             return bool(name == b"VP8L")
         at += 8 + length + length % 2
     return False
-
-
-def encode(
-    pixels: Pixels,
-    metadata: Metadata,
-    kind: str,
-    *,
-    quality: int | None,
-) -> tuple[bytes, list[str]]:
-    """Encode an array as a file's content.
-
-    Args:
-        pixels: (H, W, C) uint8 or uint16; uint16 only for PNG, alpha not for JPEG.
-        metadata: carried as far as the format holds it, with orientation and size settled.
-        kind: "png", "jpg" or "webp".
-        quality: 1 to 100 for JPEG and WebP; None for lossless (PNG always is).
-
-    Returns:
-        The content, and a sentence for each thing that the format could not hold.
-
-    Raises:
-        UnwritableFileError: the encoder refused.
-    """
-    height, width, channels = pixels.shape
-    icc_space = b"GRAY" if channels <= 2 else b"RGB "
-    metadata = Metadata(
-        **{
-            **vars(metadata),
-            "exif": settle_exif(metadata.exif, width, height),
-            "xmp": settle_xmp(metadata.xmp),
-            "icc": metadata.icc if metadata.icc[16:20] == icc_space else b"",
-        }
-    )
-    try:
-        if kind == "png":
-            return splice_png(_bare_png(pixels), metadata), []
-        if kind == "webp":
-            return _webp(pixels, metadata, quality), []
-        return _jpeg(pixels, metadata, 95 if quality is None else quality)
-    except (OSError, ValueError, MemoryError) as error:
-        raise UnwritableFileError(
-            f"{width}x{height} {kind}", f"the encoder refused ({error})", "try --format png"
-        ) from error
-
-
-def _bare_png(pixels: Pixels) -> bytes:
-    if pixels.dtype == np.uint16 and pixels.shape[2] != 1:
-        import cv2
-
-        order = {2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels.shape[2]]
-        done, data = cv2.imencode(".png", pixels[:, :, order])
-        if not done:
-            raise ValueError("OpenCV could not encode it")
-        return bytes(data.tobytes())
-    stream = io.BytesIO()
-    _image(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def _image(pixels: Pixels) -> Image.Image:
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _webp(pixels: Pixels, metadata: Metadata, quality: int | None) -> bytes:
-    how: dict[str, Any] = {"lossless": True} if quality is None else {"quality": quality}
-    stream = io.BytesIO()
-    _image(pixels).save(
-        stream,
-        "WEBP",
-        exact=True,  # colours under transparent pixels too
-        icc_profile=metadata.icc or None,
-        exif=metadata.exif,
-        xmp=metadata.xmp,
-        **how,
-    )
-    return stream.getvalue()
-
-
-def _jpeg(pixels: Pixels, metadata: Metadata, quality: int) -> tuple[bytes, list[str]]:
-    lost: list[str] = []
-    optional: dict[str, Any] = {}
-    # A JPEG segment holds 65533 bytes, the block's own heading included.
-    for name, value, heading in (("exif", metadata.exif, 6), ("xmp", metadata.xmp, 29)):
-        if len(value) + heading > 65533:
-            lost.append(f"{name.upper()} of {len(value)} bytes does not fit into a JPEG")
-        elif value:
-            optional[name] = value
-    if metadata.iptc:
-        size = struct.pack(">H", len(metadata.iptc) + 2)
-        optional["extra"] = b"\xff\xed" + size + metadata.iptc
-    if metadata.dpi:
-        optional["dpi"] = metadata.dpi
-    if metadata.icc:
-        optional["icc_profile"] = metadata.icc
-    if metadata.comment:
-        optional["comment"] = metadata.comment
-    stream = io.BytesIO()
-    _image(pixels).save(stream, "JPEG", quality=quality, subsampling="4:4:4", **optional)
-    return stream.getvalue(), lost

@@ -1,0 +1,25 @@
+"""Running a model on pictures of any size: tiles, memory, devices, files and folders.
+
+Names are imported on first use, so that planning a run needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["Report", "Stopped", "Tile", "Upscaler", "plan_tiles"]
+
+_HOME = {
+    "Report": "report",
+    "Stopped": "upscaler",
+    "Tile": "tiles",
+    "Upscaler": "upscaler",
+    "plan_tiles": "tiles",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

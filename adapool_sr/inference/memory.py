@@ -1,0 +1,173 @@
+"""How large a tile may be: what a network needs for a pixel, and what the machine has."""
+
+from __future__ import annotations
+
+import math
+import re
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["available_bytes", "bytes_per_pixel", "largest_tile"]
+
+# What tiles may take on a processor. Larger ones gain nothing: the halo is a small part of
+# them by then, while a 24-megapixel photo at x2 must stay below 2 GiB in all.
+_CPU_BUDGET = 512 << 20
+# Share of the memory that is free: other programs and the result want theirs too.
+_SHARE = 0.5
+# Tensors are not all: convolutions reorder into scratch memory. Measured on a CPU with the
+# networks that ship: peak growth of the process over the tensors' own peak is 1.1 to 1.4.
+_SCRATCH = 1.5
+_PROBE_SIDE = 64
+# At least this, whatever the memory: smaller tiles are all halo.
+_SMALLEST_SIDE = 32
+
+
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's base has no types
+    """Adds up the bytes of the tensors alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self.peak = 0
+        self._seen: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage.data_ptr(), storage.nbytes()
+        holders = self._seen.get(key, 0)
+        self._seen[key] = holders + 1
+        if holders == 0:
+            self.live += size
+            self.peak = max(self.peak, self.live)
+        weakref.finalize(tensor, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._seen[key] -= 1
+        if self._seen[key] == 0:
+            self.live -= size
+
+
+def bytes_per_pixel(
+    network: nn.Module, channels: int, device: torch.device, precision: torch.dtype
+) -> float:
+    """Measure what a network needs for each pixel of its input, by one small run.
+
+    Args:
+        network: in evaluation mode, on the device; called as ``network((1, channels, H, W))``.
+        channels: of its input.
+        device: where it runs.
+        precision: the number format of the computation.
+
+    Returns:
+        Bytes, input and output included, with room for scratch memory.
+    """
+    x = torch.zeros(1, channels, _PROBE_SIDE, _PROBE_SIDE, device=device)
+    reduced = precision != torch.float32
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, precision, enabled=reduced),
+        _Peak() as peak,
+    ):
+        network(x)
+    return float(_SCRATCH * (peak.peak + x.nbytes) / _PROBE_SIDE**2)
+
+
+def largest_tile(free: int, pixel_bytes: float, *, halo: int, multiple: int, on_cpu: bool) -> int:
+    """The longest side of a square tile whose window fits.
+
+    Args:
+        free: bytes that are available on the device.
+        pixel_bytes: what the network needs for a pixel of its input.
+        halo: pixels around the tile that the network sees too.
+        multiple: the side is a multiple of this.
+        on_cpu: whether the processor's own bound applies.
+    """
+    budget = free * _SHARE
+    if on_cpu:
+        budget = min(budget, _CPU_BUDGET)
+    side = math.isqrt(max(0, int(budget / pixel_bytes))) - 2 * halo
+    return max(multiple, max(_SMALLEST_SIDE, side) // multiple * multiple)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that a computation on the device may take now.
+
+    On a processor the smaller of what the machine has available and what is left below the
+    limits of this process's control groups.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    bounds = [_machine_bytes(Path("/proc/meminfo")), *_group_bytes()]
+    known = [bound for bound in bounds if bound is not None]
+    return max(0, min(known)) if known else 2 << 30
+
+
+def _machine_bytes(meminfo: Path) -> int | None:
+    try:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) * 1024 if match else None
+
+
+def _group_bytes(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> list[int]:
+    """What each limited control group of this process (v2 and v1, and those above) has left."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return []
+    left = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, names = root, ("memory.max", "memory.current", "inactive_file")
+        elif controllers == "memory":
+            base = root / "memory"
+            names = (
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+            )
+        else:
+            continue
+        # Inside a container the path may be the host's: then the root is the container's own.
+        here = base / path.lstrip("/")
+        for folder in [here, *here.parents]:
+            if (bound := _left(folder, *names)) is not None:
+                left.append(bound)
+            if folder == base:
+                break
+    return left
+
+
+def _left(folder: Path, limit_name: str, usage_name: str, cache_name: str) -> int | None:
+    try:
+        limit = int((folder / limit_name).read_text())
+        usage = int((folder / usage_name).read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None
+    try:
+        cache = re.search(
+            rf"^{cache_name} (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE
+        )
+    except OSError:
+        cache = None
+    return limit - usage + (int(cache[1]) if cache else 0)
