@@ -186,9 +186,10 @@ class SRDataModule(L.LightningDataModule):
         rank, world = 0, 1
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
-        # Lightning asks for more workers; cutting a batch is cheaper than moving it between
-        # processes.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        # Neither of Lightning's warnings holds: cutting a batch is cheaper than moving it between
+        # processes, and a run resumed within an epoch goes on with the right samples.
+        for untrue in (".*does not have many workers.*", ".*your dataloader is not resumable.*"):
+            warnings.filterwarnings("ignore", untrue)
         return DataLoader(
             TrainingBatches(rule, self.batch_size, rank, world),
             batch_size=None,

@@ -1,0 +1,231 @@
+import itertools
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from adapool_sr.data import SRDataModule
+from adapool_sr.files.errors import ConfigError, MissingFileError, UnreadableFileError
+
+# Lightning 2.6 with torch 2.13.
+pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
+
+SMALL: dict[str, Any] = {"patch_size": 32, "batch_size": 4}
+
+
+def ready(root: Path, **options: Any) -> SRDataModule:
+    data = SRDataModule(str(root), **{**SMALL, **options})
+    data.setup("fit")
+    return data
+
+
+def batches(data: SRDataModule, count: int) -> list[dict[str, Tensor]]:
+    return list(itertools.islice(iter(data.train_dataloader()), count))
+
+
+def same(a: list[dict[str, Tensor]], b: list[dict[str, Tensor]]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x[key], y[key]) for x, y in zip(a, b, strict=True) for key in ("lr", "hr")
+    )
+
+
+class Recorder(L.LightningModule):
+    """Trains nothing; keeps the batches it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[dict[str, Tensor]] = []
+        self.validated: list[str] = []
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        self.seen.append({key: value.clone() for key, value in batch.items()})
+        return self.weight * batch["lr"].float().mean()
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        self.validated += batch["name"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def run(
+    folder: Path, data: SRDataModule, steps: int, resume: Path | None = None, **options: Any
+) -> tuple[Recorder, L.Trainer]:
+    module = Recorder()
+    trainer = L.Trainer(
+        max_steps=steps,
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        **{"val_check_interval": 2, **options},
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    return module, trainer
+
+
+def test_batches_have_the_promised_form(photo_dir: Path) -> None:
+    batch = batches(ready(photo_dir, scale=4), 1)[0]
+    assert batch["lr"].shape == (4, 3, 8, 8)
+    assert batch["hr"].shape == (4, 3, 32, 32)
+    assert {value.dtype for value in batch.values()} == {torch.uint8}
+    assert all(value.is_contiguous() for value in batch.values())
+
+
+def test_any_number_of_workers_gives_the_same_batches(photo_dir: Path) -> None:
+    wanted = batches(ready(photo_dir), 5)
+    assert same(batches(ready(photo_dir, workers=2), 5), wanted)
+
+
+def test_the_seed_chooses_the_samples(photo_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    zero, seven = batches(ready(photo_dir), 2), batches(ready(photo_dir, seed=7), 2)
+    assert same(batches(ready(photo_dir, seed=0), 2), zero)
+    assert not same(seven, zero)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert same(batches(ready(photo_dir), 2), seven)
+
+
+def test_validation_photos_do_not_train(photo_dir: Path) -> None:
+    data = ready(photo_dir, val_every=3)
+    assert len(data.validation_names) == 2
+    assert len(data.training_names) == 4
+    assert not set(data.validation_names) & set(data.training_names)
+
+
+def test_whole_photos_validate(photo_dir: Path) -> None:
+    data = ready(photo_dir, val_every=3)
+    whole = list(data.val_dataloader())
+    assert [f"{batch['name'][0]}.png" for batch in whole] == data.validation_names
+    for batch in whole:
+        lr, hr = batch["lr"], batch["hr"]
+        assert isinstance(lr, Tensor)
+        assert isinstance(hr, Tensor)
+        assert hr.dtype == torch.uint8
+        assert hr.shape == (1, 3, 2 * lr.shape[2], 2 * lr.shape[3])
+        assert hr.shape[3] >= 96
+
+
+def test_a_folder_of_its_own_validates(photo_dir: Path, grey_dir: Path) -> None:
+    data = ready(photo_dir, val=str(grey_dir), max_val=5)
+    assert len(data.training_names) == 6
+    assert len(data.validation_names) == 5
+    assert all(name.startswith("grey_") for name in data.validation_names)
+
+
+def test_held_out_photos_are_nowhere(photo_dir: Path) -> None:
+    data = ready(photo_dir, holdout=["photo_[12].*"])
+    names = data.training_names + data.validation_names
+    assert sorted(names) == [f"photo_{k}.png" for k in (3, 4, 5, 6)]
+
+
+def test_a_dozen_small_grey_pictures_are_enough(
+    grey_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = SRDataModule(str(grey_dir), patch_size=96, batch_size=2)
+    with caplog.at_level(logging.INFO):
+        module, _ = run(tmp_path, data, 2)
+    assert len(data.training_names) == 11
+    assert [batch["hr"].shape for batch in module.seen] == [(2, 3, 96, 96)] * 2
+    assert [f"{name}.png" for name in module.validated] == data.validation_names
+    assert "11 smaller than 96 pixels, mirrored out to it" in caplog.text
+
+
+def test_tiny_pictures_can_be_validated(tmp_path: Path, photo_dir: Path) -> None:
+    from PIL import Image
+
+    from adapool_sr.imaging import ssim_y
+
+    for k in range(2):
+        Image.new("L", (5, 3), 40 * k).save(tmp_path / f"{k}.png")
+    batch = next(iter(ready(tmp_path, scale=3, patch_size=33).val_dataloader()))
+    hr = batch["hr"]
+    assert isinstance(hr, Tensor)
+    assert ssim_y(hr[0], hr[0], 3) == 1
+
+
+def test_a_single_photo_serves_twice_and_that_is_said(
+    photo_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(photo_dir / "photo_1.png", tmp_path)
+    with caplog.at_level(logging.INFO):
+        data = ready(tmp_path)
+    assert data.training_names == data.validation_names == ["photo_1.png"]
+    assert "the only photo serves for both" in caplog.text
+
+
+def test_weights_go_by_the_first_pattern_that_fits(photo_dir: Path) -> None:
+    plain = ready(photo_dir, val=str(photo_dir))
+    heavy = ready(
+        photo_dir, val=str(photo_dir), weights={"photo_1.png": 1e9, "photo_*": 1.0}, augment=False
+    )
+    only = ready(photo_dir, val=str(photo_dir), holdout=["photo_[2-6].png"], augment=False)
+    assert same(batches(heavy, 3), batches(only, 3))
+    assert not same(batches(plain, 3), batches(only, 3))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("limit", [1.0, 3], ids=["endless epoch", "epochs of 3"])
+def test_a_resumed_run_sees_what_an_unbroken_one_sees(
+    photo_dir: Path, tmp_path: Path, accumulate: int, limit: float
+) -> None:
+    if (accumulate, limit) == (2, 3):
+        limit = 4  # an epoch ends with a whole step
+    options: dict[str, Any] = {"accumulate_grad_batches": accumulate, "limit_train_batches": limit}
+    unbroken, _ = run(tmp_path, SRDataModule(str(photo_dir), **SMALL), 7, **options)
+    first, trainer = run(tmp_path, SRDataModule(str(photo_dir), **SMALL), 4, **options)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    second, _ = run(
+        tmp_path, SRDataModule(str(photo_dir), **SMALL), 7, tmp_path / "last.ckpt", **options
+    )
+    assert len(unbroken.seen) == 7 * accumulate
+    assert same(first.seen + second.seen, unbroken.seen)
+
+
+def test_pictures_are_read_once(photo_dir: Path) -> None:
+    data = ready(photo_dir)
+    before = data.train_dataloader().dataset
+    data.setup("validate")
+    after = data.train_dataloader().dataset
+    assert before.rule.pairs[0] is after.rule.pairs[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"scale": 0}, r"data\.scale: must be at least 1, got 0"),
+        ({"scale": 3, "patch_size": 100}, r"data\.patch_size: .* scale 3, got 100; use 99"),
+        ({"batch_size": 0}, r"data\.batch_size: must be at least 1"),
+        ({"workers": -1}, r"data\.workers: must be 0 or more, got -1"),
+        ({"weights": {"a*": 0.0}}, r"data\.weights\.a\*: must be above 0.*data\.holdout"),
+    ],
+)
+def test_impossible_values_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SRDataModule("photos", **options)
+
+
+def test_a_missing_folder_stops_before_the_first_step(tmp_path: Path) -> None:
+    module = Recorder()
+    trainer = L.Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(MissingFileError, match="nowhere: no such folder"):
+        trainer.fit(module, datamodule=SRDataModule(str(tmp_path / "nowhere")))
+    assert not module.seen
+
+
+def test_a_damaged_photo_stops_before_the_first_step(photo_dir: Path, tmp_path: Path) -> None:
+    good = (photo_dir / "photo_1.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(good)
+    (tmp_path / "torn.png").write_bytes(good[:900])
+    with pytest.raises(UnreadableFileError, match=r"torn\.png"):
+        ready(tmp_path)
