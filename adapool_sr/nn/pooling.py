@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from adapool_sr.ops import PoolMasks, adapool2d, adaunpool2d, edscwpool2d, empool2d
-from adapool_sr.ops.functional import Gain, Size
+from adapool_sr.ops.checks import Gain
+from adapool_sr.ops.functional import Size
 
 __all__ = ["AdaPool2d", "AdaUnpool2d", "EDSCWPool2d", "EMPool2d"]
 
@@ -24,6 +25,7 @@ class _Window(nn.Module):
         self.ceil_mode = ceil_mode
 
     def extra_repr(self) -> str:
+        """What ``print`` shows of the arguments."""
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"ceil_mode={self.ceil_mode}"
@@ -38,11 +40,12 @@ class AdaPool2d(_Window):
         stride: step between windows; None: the kernel's.
         padding: positions beside the image that windows may cover, at most half the kernel.
         ceil_mode: let a last window stick out, so that every size works where stride = kernel.
-        beta: the start value: a float, or a tensor that broadcasts to the output, e.g. (C, 1, 1) for
-            one per channel or (oH, oW) bound to one size; strictly between 0 and 1 if ``learnable``.
-            None: β comes with each call, e.g. predicted from the features by a 1x1 convolution.
-        learnable: True keeps β's logit as a parameter, so that β stays in (0, 1) and never dies; False
-            keeps β itself as a buffer.
+        beta: the start value: a float, or a tensor that broadcasts to the output, e.g. (C, 1, 1)
+            for one per channel or (oH, oW) bound to one size; strictly between 0 and 1 if
+            ``learnable``. None: β comes with each call, e.g. predicted from the features by a 1x1
+            convolution.
+        learnable: True keeps β's logit as a parameter, so that β stays in (0, 1) and never dies;
+            False keeps β itself as a buffer.
         weight_grad: exact derivative, or the paper's proportional rule.
         return_masks: return (y, PoolMasks) for :class:`AdaUnpool2d`.
 
@@ -82,7 +85,7 @@ class AdaPool2d(_Window):
 
     @property
     def beta(self) -> Tensor | None:
-        """The β in use, in [0, 1] and with a gradient if learnable; None where each call brings it."""
+        """The β in use, in [0, 1], with a gradient if learnable; None where each call brings it."""
         return self.fixed_beta if self.logit is None else torch.sigmoid(self.logit)
 
     def forward(self, x: Tensor, beta: Tensor | None = None) -> Tensor | tuple[Tensor, PoolMasks]:
@@ -99,13 +102,11 @@ class AdaPool2d(_Window):
             ValueError: β is given twice or not at all, or what :func:`adapool2d` refuses.
         """
         own = self.beta
-        if (own is None) == (beta is None):
-            raise ValueError(
-                "beta must come either with the module or with the call, got "
-                + ("neither" if own is None else "both")
-            )
+        if own is not None and beta is not None:
+            raise ValueError("beta must come with the module or with the call, got both")
         b = own if beta is None else beta
-        assert b is not None  # noqa: S101 - for the type checker; ruled out above
+        if b is None:
+            raise ValueError("beta must come with the module or with the call, got neither")
         window = (self.kernel_size, self.stride, self.padding, self.ceil_mode)
         b = b.to(x.dtype)
         if self.return_masks:
@@ -113,6 +114,7 @@ class AdaPool2d(_Window):
         return adapool2d(x, b, *window, weight_grad=self.weight_grad)
 
     def extra_repr(self) -> str:
+        """What ``print`` shows of the arguments."""
         own = self.beta
         shape = "per call" if own is None else f"{tuple(own.shape)}"
         return f"{super().extra_repr()}, beta={shape}, learnable={self.logit is not None}"
@@ -197,6 +199,7 @@ class AdaUnpool2d(_Window):
         )
 
     def extra_repr(self) -> str:
+        """What ``print`` shows of the arguments."""
         return f"{super().extra_repr()}, gain={self.gain!r}"
 
 

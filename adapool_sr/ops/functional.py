@@ -6,7 +6,6 @@ Downsampling", IEEE TIP 32, 2023 (arXiv 2111.00772).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, overload
 
@@ -14,14 +13,21 @@ import torch
 from torch import Tensor
 
 from adapool_sr.ops import library
+from adapool_sr.ops.checks import (
+    Gain,
+    check_gain,
+    check_granularity,
+    check_map,
+    check_mask,
+    check_same,
+    check_y,
+    make_beta,
+)
 from adapool_sr.ops.geometry import Geometry, make_geometry, output_size
 
 __all__ = ["PoolMasks", "adapool2d", "adaunpool2d", "edscwpool2d", "empool2d"]
 
 Size = int | Sequence[int]
-Gain = float | Literal["area"]
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 # The namespace that is called; tests set the other one of library.NAMESPACES.
 _namespace = library.NAMESPACES[0]
@@ -60,71 +66,6 @@ def _ops() -> Any:
     return getattr(torch.ops, _namespace)
 
 
-# --- checks ----------------------------------------------------------------------------------
-
-
-def _check_map(name: str, x: Tensor, rank: int) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
-    if x.dtype not in _DTYPES:
-        raise TypeError(
-            f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}; convert it first"
-        )
-    if x.dim() not in (rank + 1, rank + 2):
-        raise ValueError(
-            f"{name} must have {rank + 1} dimensions (C, *space) or {rank + 2} (N, C, *space), "
-            f"got shape {tuple(x.shape)}"
-        )
-
-
-def _check_same(name: str, tensor: Tensor, of: str, x: Tensor) -> None:
-    """Check that ``tensor`` has the dtype and device of ``x``."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
-    if tensor.dtype != x.dtype:
-        raise TypeError(f"{name} must have the dtype of {of}, {x.dtype}, got {tensor.dtype}")
-    if tensor.device != x.device:
-        raise ValueError(f"{name} must be on the device of {of}, {x.device}, got {tensor.device}")
-
-
-def _check_granularity(granularity: str) -> None:
-    if granularity != "channel":
-        raise ValueError(f"granularity must be 'channel', got {granularity!r}")
-
-
-def _check_gain(gain: Gain) -> float:
-    """The operators' gain: 0 for "area"."""
-    if isinstance(gain, str):
-        if gain != "area":
-            raise ValueError(f"gain must be a positive finite number or 'area', got {gain!r}")
-        return 0.0
-    if isinstance(gain, bool) or not isinstance(gain, (int, float)):
-        raise TypeError(f"gain must be a positive finite number or 'area', got {gain!r}")
-    if not (math.isfinite(gain) and gain > 0):
-        raise ValueError(f"gain must be a positive finite number or 'area', got {gain!r}")
-    return float(gain)
-
-
-def _make_beta(beta: float | Tensor, x: Tensor, out: Sequence[int], of: str = "x") -> Tensor:
-    """Beta as a tensor with the dimensions of ``x``, each 1 or the output's."""
-    target = (*x.shape[: x.dim() - len(out)], *out)
-    if isinstance(beta, (int, float)) and not isinstance(beta, bool):
-        return torch.full((1,) * x.dim(), float(beta), dtype=x.dtype, device=x.device)
-    if not isinstance(beta, Tensor):
-        raise TypeError(f"beta must be a float or a tensor, got {type(beta).__name__}")
-    _check_same("beta", beta, of, x)
-    shape = (1,) * (x.dim() - beta.dim()) + tuple(beta.shape)
-    fits = len(shape) == x.dim() and all(
-        b == 1 or b == t for b, t in zip(shape, target, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"beta must broadcast to the output's shape {tuple(target)}, "
-            f"got shape {tuple(beta.shape)}"
-        )
-    return beta.reshape(shape)
-
-
 def _batched(x: Tensor, rank: int) -> Tensor:
     return x if x.dim() == rank + 2 else x.unsqueeze(0)
 
@@ -141,8 +82,8 @@ def _single(
     weight_grad: bool,
     return_masks: bool,
 ) -> Any:
-    _check_map("x", x, rank)
-    _check_granularity(granularity)
+    check_map("x", x, rank)
+    check_granularity(granularity)
     kernel, stride, padding, ceil, _ = make_geometry(*window, tuple(x.shape[-rank:]))
     xb = _batched(x, rank)
     name = f"{method}_pool_masks" if return_masks else f"{method}_pool"
@@ -199,8 +140,8 @@ def edscwpool2d(
         x: (N, C, H, W) or (C, H, W), float16, bfloat16, float32 or float64, any strides and range.
         kernel_size: window size, one int or (kH, kW).
         stride: step between windows; None: the kernel's.
-        padding: positions beside the image that windows may cover, at most half the kernel; they take
-            no part in anything.
+        padding: positions beside the image that windows may cover, at most half the kernel; they
+            take no part in anything.
         ceil_mode: let a last window stick out, as in ``F.avg_pool2d``.
         granularity: "channel": every channel has its own weights.
         weight_grad: True for the exact derivative, False for the paper's proportional rule, which
@@ -346,8 +287,8 @@ def adapool2d(
             (C, 1, 1), (oH, oW), (C, oH, oW), (N, 1, oH, oW), …; used as given, 1 is eDSCW, 0 is eM.
         kernel_size: window size, one int or (kH, kW).
         stride: step between windows; None: the kernel's.
-        padding: positions beside the image that windows may cover, at most half the kernel; they take
-            no part in anything.
+        padding: positions beside the image that windows may cover, at most half the kernel; they
+            take no part in anything.
         ceil_mode: let a last window stick out, as in ``F.avg_pool2d``.
         granularity: "channel": every channel has its own weights.
         weight_grad: True for the exact derivative, False for the paper's proportional rule, which
@@ -367,10 +308,10 @@ def adapool2d(
         >>> adaunpool2d(y, masks, gain="area").shape
         torch.Size([1, 3, 5, 5])
     """
-    _check_map("x", x, 2)
-    _check_granularity(granularity)
+    check_map("x", x, 2)
+    check_granularity(granularity)
     geometry = make_geometry(kernel_size, stride, padding, ceil_mode, tuple(x.shape[-2:]))
-    b = _make_beta(beta, x, output_size(geometry))
+    b = make_beta(beta, x, output_size(geometry))
     ops, window = _ops(), (*geometry[:4], weight_grad)
     xb, bb = _batched(x, 2), _batched(b, 2)
     if not return_masks:
@@ -385,31 +326,13 @@ def adapool2d(
 # --- unpooling -------------------------------------------------------------------------------
 
 
-def _check_y(y: Tensor, x_shape: Sequence[int], geometry: Geometry, of: str) -> None:
-    """Check that y is what pooling a map of ``x_shape`` gives."""
-    expected = (*x_shape[:-2], *output_size(geometry))
-    if tuple(y.shape) != expected:
-        raise ValueError(f"y must have the shape {expected} that fits {of}, got {tuple(y.shape)}")
-
-
-def _check_mask(name: str, mask: Tensor, y: Tensor, geometry: Geometry) -> None:
-    _check_same(name, mask, "y", y)
-    space = [o * k for o, k in zip(output_size(geometry), geometry.kernel, strict=True)]
-    expected = (*y.shape[:-2], *space)
-    if tuple(mask.shape) != expected:
-        raise ValueError(
-            f"{name} must have the shape {expected} that fits y {tuple(y.shape)} and kernel "
-            f"{geometry.kernel}, got {tuple(mask.shape)}"
-        )
-
-
 def _single_mask_geometry(
     y: Tensor, window: tuple[Size, Size | None, Size, bool], output_size_: Sequence[int] | None
 ) -> Geometry:
     """The geometry of one plain mask; without an output size, that which all windows just fill."""
     if output_size_ is None:
         # Any valid size serves to check the window's arguments.
-        kernel, stride, padding, ceil, _ = make_geometry(*window, (1 << 30, 1 << 30))
+        kernel, stride, padding, *_ = make_geometry(*window, (1 << 30, 1 << 30))
         size = [
             (o - 1) * s + k - 2 * p
             for o, k, s, p in zip(y.shape[-2:], kernel, stride, padding, strict=True)
@@ -438,12 +361,12 @@ def adaunpool2d(
 ) -> Tensor:
     """Spread pooled values over their windows by the encoder's weights (AdaUnpool).
 
-    u(p) = gain·Σ over windows R that contain p of y_R·(β_R·w^eDSCW_R(p) + (1−β_R)·w^eM_R(p)); 0 where
-    no window lies. Three ways to give the weights:
+    u(p) = gain·Σ over windows R that contain p of y_R·(β_R·w^eDSCW_R(p) + (1−β_R)·w^eM_R(p)); 0
+    where no window lies. Three ways to give the weights:
 
     - ``masks`` from ``adapool2d(…, return_masks=True)``: they know their geometry and beta;
-    - ``masks``, one plain tensor of :func:`edscwpool2d` or :func:`empool2d`, with the window's arguments
-      and ``output_size`` (None: the size that the windows just fill);
+    - ``masks``, one plain tensor of :func:`edscwpool2d` or :func:`empool2d`, with the window's
+      arguments and ``output_size`` (None: the size that the windows just fill);
     - ``like``, the map that was pooled, with ``beta`` and the window's arguments: the weights are
       recomputed and nothing need be kept.
 
@@ -459,20 +382,20 @@ def adaunpool2d(
         output_size: (H, W) of the result; only with one plain mask.
         granularity: "channel".
         weight_grad: False holds the weights that ``like`` gives constant.
-        gain: 1 keeps a window's sum (the paper's rule), K its mean; "area" weighs by the windows' and
-            the overlaps' sizes, so that flat maps stay flat in any geometry.
+        gain: 1 keeps a window's sum (the paper's rule), K its mean; "area" weighs by the windows'
+            and the overlaps' sizes, so that flat maps stay flat in any geometry.
 
     Returns:
         (N, C, H, W) or (C, H, W); dtype, device and memory format of y.
 
     Raises:
         TypeError: no float tensors, different dtypes, or arguments of the wrong kind.
-        ValueError: shapes that don't fit, different devices, a gain that is not positive and finite,
-            or arguments that don't go together.
+        ValueError: shapes that don't fit, different devices, a gain that is not positive and
+            finite, or arguments that don't go together.
     """
-    _check_map("y", y, 2)
-    _check_granularity(granularity)
-    factor = _check_gain(gain)
+    check_map("y", y, 2)
+    check_granularity(granularity)
+    factor = check_gain(gain)
     if (masks is None) == (like is None):
         raise ValueError(
             "adaunpool2d needs either masks or like, got "
@@ -504,13 +427,13 @@ def _unpool_like(
     weight_grad: bool,
     gain: float,
 ) -> Tensor:
-    _check_map("like", like, 2)
-    _check_same("like", like, "y", y)
+    check_map("like", like, 2)
+    check_same("like", like, "y", y)
     if beta is None:
         raise ValueError("beta must be given with like, got None")
     geometry = make_geometry(*window, tuple(like.shape[-2:]))
-    _check_y(y, like.shape, geometry, f"like {tuple(like.shape)}")
-    b = _make_beta(beta, like, y.shape[-2:], of="like")
+    check_y(y, like.shape, geometry, f"like {tuple(like.shape)}")
+    b = make_beta(beta, like, y.shape[-2:], of="like")
     u: Tensor = _ops().ada_unpool_like(
         _batched(y, 2), _batched(like, 2), _batched(b, 2), *geometry[:4], weight_grad, gain
     )
@@ -519,10 +442,10 @@ def _unpool_like(
 
 def _unpool_masks(y: Tensor, masks: PoolMasks, gain: float) -> Tensor:
     geometry = masks.geometry
-    _check_y(y, (*y.shape[:-2], *geometry.size), geometry, f"masks of {geometry}")
-    _check_mask("masks.edscw", masks.edscw, y, geometry)
-    _check_mask("masks.em", masks.em, y, geometry)
-    b = _make_beta(masks.beta, y, y.shape[-2:], of="y")
+    check_y(y, (*y.shape[:-2], *geometry.size), geometry, f"masks of {geometry}")
+    check_mask("masks.edscw", masks.edscw, y, geometry)
+    check_mask("masks.em", masks.em, y, geometry)
+    b = make_beta(masks.beta, y, y.shape[-2:], of="y")
     u: Tensor = _ops().ada_unpool(
         _batched(y, 2),
         _batched(masks.edscw, 2),
@@ -538,8 +461,8 @@ def _unpool_masks(y: Tensor, masks: PoolMasks, gain: float) -> Tensor:
 def _unpool_one_mask(y: Tensor, mask: Any, geometry: Geometry, gain: float) -> Tensor:
     if not isinstance(mask, Tensor):
         raise TypeError(f"masks must be PoolMasks or one tensor, got {type(mask).__name__}")
-    _check_y(y, (*y.shape[:-2], *geometry.size), geometry, f"output_size {geometry.size}")
-    _check_mask("masks", mask, y, geometry)
+    check_y(y, (*y.shape[:-2], *geometry.size), geometry, f"output_size {geometry.size}")
+    check_mask("masks", mask, y, geometry)
     u: Tensor = _ops().ada_unpool(
         _batched(y, 2), _batched(mask, 2), None, None, geometry.size, *geometry[:4], gain
     )

@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -147,7 +147,7 @@ class Windows:
         )
         self.out = output_size(self.geometry)
         self.rank = len(self.out)
-        self._slices = [
+        self._slices: list[tuple[Any, ...]] = [
             (..., *(slice(i, None, k) for i, k in zip(offset, kernel, strict=True)))
             for offset in itertools.product(*(range(k) for k in kernel))
         ]
@@ -217,8 +217,8 @@ class Windows:
         """Cut a map (N, C, *size) into its K pieces (N, C, *out); 0 in the padding."""
         if self.tiling:
             kernel = self.geometry.kernel
-            ends = (slice(0, o * k) for o, k in zip(self.out, kernel, strict=True))
-            return self.split(x[(..., *ends)])
+            whole: list[Any] = [slice(0, o * k) for o, k in zip(self.out, kernel, strict=True)]
+            return self.split(x[(..., *whole)])
         for dim, index in enumerate(self._index, start=-self.rank):
             x = x.index_select(dim, index)
         # where, not a product: a NaN of the image must not come back from the padding.

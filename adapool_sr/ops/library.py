@@ -1,19 +1,19 @@
-"""The operators' schemas and what the dispatcher knows of them: reference, fake, autograd, autocast.
+"""The operators' schemas and what the dispatcher knows of them: kernel, fake, autograd, autocast.
 
 Two namespaces hold the same operators:
 
-- ``adapool``: what :mod:`adapool_sr.ops.functional` calls. The native library adds CPU kernels to it;
-  wherever none is registered, the reference runs.
-- ``adapool_reference``: the reference alone. A native kernel calls it for a geometry, dtype or layout
-  that is not its own, and tests compare against it.
+- ``adapool``: what :mod:`adapool_sr.ops.functional` calls. The native library adds CPU kernels to
+  it; wherever none is registered, the reference runs.
+- ``adapool_reference``: the reference alone. A native kernel calls it for a geometry, dtype or
+  layout that is not its own, and tests compare against it.
 
-Conventions of the schemas: x, y, masks and gradients are batched, (N, C, *space); the rank comes from
-``len(kernel)``. ``beta`` has x's dtype, device and number of dimensions, each 1 or the output's size,
-and is not expanded. Results have the dtype and memory format of x (of y for unpooling, of the tensor
-itself for gradients), contiguous where that is neither contiguous nor channels_last. The gradient of
-beta is (N, C, *out) where beta varies over space, else (N, C, 1, …), summed over space; contiguous, and
-float32 for half precisions, because the caller goes on summing. ``gain`` 0 means "area". An absent
-gradient is an empty tensor. Every operator is deterministic and returns new memory.
+Conventions of the schemas: x, y, masks and gradients are batched, (N, C, *space); the rank comes
+from ``len(kernel)``. ``beta`` has x's dtype, device and number of dimensions, each 1 or the
+output's size, and is not expanded. Results have the dtype and memory format of x (of y for unpooling, of the
+tensor itself for gradients), see :func:`adapool_sr.ops.geometry.memory_format_of`. The gradient of
+beta is (N, C, *out) where beta varies over space, else (N, C, 1, …), summed over space; contiguous,
+and float32 for half precisions, because the caller goes on summing. ``gain`` 0 means "area". An
+absent gradient is an empty tensor. Every operator is deterministic and returns new memory.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _empty(like: Tensor, space: Any) -> Tensor:
 
 def _fake_pool(x: Tensor, *window: Any) -> tuple[Tensor, Tensor]:
     """The output and one mask."""
-    geometry = Geometry(*window[:4], size=x.shape[2:])
+    geometry = Geometry(window[0], window[1], window[2], window[3], x.shape[2:])
     out = output_size(geometry)
     return _empty(x, out), _empty(x, [o * k for o, k in zip(out, geometry.kernel, strict=True)])
 
@@ -178,8 +178,8 @@ def _pool_autograd(ops: Any, name: str) -> Callable[..., Any]:
 def _unpool_autograd(ops: Any) -> Callable[..., Any]:
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         inputs = _saved(ctx)
-        y, mask, mask_em, beta, *window = inputs
-        nothing = (None,) * len(window)
+        mask_em, beta = inputs[2:4]
+        nothing = (None,) * (len(inputs) - 4)
         if grad is None:
             return None, None, None, None, *nothing
         grad_y, grad_mask, grad_em, grad_beta = ops.ada_unpool_backward(grad, *inputs)
@@ -236,15 +236,17 @@ def _through_reference(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _register(namespace: str) -> torch.library.Library:
-    library = torch.library.Library(namespace, "DEF")  # noqa: TOR901 - lives as long as the module
+    library = torch.library.Library(namespace, "DEF")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
     ops = getattr(torch.ops, namespace)
     for schema in SCHEMAS:
         name = schema.partition("(")[0]
-        library.impl(name, getattr(reference, name), "CompositeExplicitAutograd")
-        for key in ("AutocastCPU", "AutocastCUDA"):  # runs in the input's dtype
-            library.impl(name, torch.library.fallthrough_kernel, key)
+        kernels = [("CompositeExplicitAutograd", getattr(reference, name))]
+        # Autocast changes nothing: an operator runs in its input's dtype.
+        kernels += [(f"Autocast{d}", torch.library.fallthrough_kernel) for d in ("CPU", "CUDA")]
+        for key, kernel in kernels:
+            library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
         torch.library.register_fake(f"{namespace}::{name}", _FAKES[name], lib=library)
         if name.endswith("_backward"):
             backward = _through_reference(getattr(reference, name))

@@ -67,10 +67,13 @@ def _mean(xs: Pieces, windows: Windows) -> Tensor:
     return torch.where(m.isfinite(), m, _sum([x / windows.count for x in xs]))
 
 
-def _similarity(x: Tensor, m: Tensor) -> Tensor:
-    """D(x, m) = 2|xm|/(x² + m²) by the ratio of the smaller to the larger: no square overflows."""
-    low, high = torch.minimum(x.abs(), m.abs()), torch.maximum(x.abs(), m.abs())
-    ratio = low / torch.where(high == 0, 1, high)
+def _similarity(a: Tensor, b: Tensor) -> Tensor:
+    """D = 2ab/(a² + b²) of a = |x| and b = |m|, 0 where both are 0.
+
+    Taken of the ratio of the smaller to the larger, so that no square overflows or vanishes.
+    """
+    high = torch.maximum(a, b)
+    ratio = torch.minimum(a, b) / torch.where(high == 0, 1, high)
     return 2 * ratio / (1 + ratio * ratio)
 
 
@@ -82,7 +85,8 @@ def _normalised(exponentials: Pieces, windows: Windows) -> Pieces:
 
 def _edscw_weights(xs: Pieces, m: Tensor, windows: Windows) -> Pieces:
     """Softmax of D over the window; D lies in [0, 1] and needs no shift."""
-    return _normalised([_similarity(x, m).exp() for x in xs], windows)
+    b = m.abs()
+    return _normalised([_similarity(x.abs(), b).exp() for x in xs], windows)
 
 
 def _em_weights(xs: Pieces, windows: Windows) -> Pieces:
@@ -115,17 +119,19 @@ def _similarity_grad(ds: Pieces, xs: Pieces, windows: Windows) -> Pieces:
     that identity, so it needs no gradient of its own.
     """
     m = _mean(xs, windows)
+    m_abs, m_sign = m.abs(), m.sign()
     by_x, by_m = [], []
     for d, x in zip(ds, xs, strict=True):
-        scale = torch.maximum(x.abs(), m.abs()).detach()
+        x_abs = x.abs()
+        scale = torch.maximum(x_abs, m_abs).detach()
         zero = (scale == 0).to(scale.dtype)
         scale = scale + zero
-        a, b = x.abs() / scale, m.abs() / scale
+        a, b = x_abs / scale, m_abs / scale
         slope = 2 * (b * b - a * a) / (a * a + b * b + zero).square()
         # Divided last: ds is as small as x where both are tiny.
         by_x.append(d * (x.sign() * b * slope) / scale)
-        by_m.append(d * (-m.sign() * a * slope) / scale)
-    shared = _sum(by_m) / windows.count
+        by_m.append(d * (a * slope) / scale)
+    shared = -m_sign * _sum(by_m) / windows.count
     return [g + shared for g in by_x]
 
 

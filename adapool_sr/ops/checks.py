@@ -1,0 +1,110 @@
+"""What the functions of :mod:`adapool_sr.ops.functional` check before an operator runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from adapool_sr.ops.geometry import Geometry, output_size
+
+__all__ = [
+    "Gain",
+    "check_gain",
+    "check_granularity",
+    "check_map",
+    "check_mask",
+    "check_same",
+    "check_y",
+    "make_beta",
+]
+
+Gain = float | Literal["area"]
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_map(name: str, x: Tensor, rank: int) -> None:
+    """Check that ``x`` is a float tensor (C, *space) or (N, C, *space) with ``rank`` dims of space."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if x.dtype not in _DTYPES:
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}; convert it first"
+        )
+    if x.dim() not in (rank + 1, rank + 2):
+        raise ValueError(
+            f"{name} must have {rank + 1} dimensions (C, *space) or {rank + 2} (N, C, *space), "
+            f"got shape {tuple(x.shape)}"
+        )
+
+
+def check_same(name: str, tensor: Tensor, of: str, x: Tensor) -> None:
+    """Check that ``tensor`` has the dtype and device of ``x``."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.dtype != x.dtype:
+        raise TypeError(f"{name} must have the dtype of {of}, {x.dtype}, got {tensor.dtype}")
+    if tensor.device != x.device:
+        raise ValueError(f"{name} must be on the device of {of}, {x.device}, got {tensor.device}")
+
+
+def check_granularity(granularity: str) -> None:
+    """Check the name of the granularity."""
+    if granularity != "channel":
+        raise ValueError(f"granularity must be 'channel', got {granularity!r}")
+
+
+def check_gain(gain: Gain) -> float:
+    """The operators' gain: 0 for "area"."""
+    if isinstance(gain, str):
+        if gain != "area":
+            raise ValueError(f"gain must be a positive finite number or 'area', got {gain!r}")
+        return 0.0
+    if isinstance(gain, bool) or not isinstance(gain, (int, float)):
+        raise TypeError(f"gain must be a positive finite number or 'area', got {gain!r}")
+    if not (math.isfinite(gain) and gain > 0):
+        raise ValueError(f"gain must be a positive finite number or 'area', got {gain!r}")
+    return float(gain)
+
+
+def make_beta(beta: float | Tensor, x: Tensor, out: Sequence[int], of: str = "x") -> Tensor:
+    """Beta as a tensor with the dimensions of ``x``, each 1 or the output's."""
+    target = (*x.shape[: x.dim() - len(out)], *out)
+    if isinstance(beta, (int, float)) and not isinstance(beta, bool):
+        return torch.full((1,) * x.dim(), float(beta), dtype=x.dtype, device=x.device)
+    if not isinstance(beta, Tensor):
+        raise TypeError(f"beta must be a float or a tensor, got {type(beta).__name__}")
+    check_same("beta", beta, of, x)
+    shape = (1,) * (x.dim() - beta.dim()) + tuple(beta.shape)
+    fits = len(shape) == x.dim() and all(
+        b == 1 or b == t for b, t in zip(shape, target, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"beta must broadcast to the output's shape {tuple(target)}, "
+            f"got shape {tuple(beta.shape)}"
+        )
+    return beta.reshape(shape)
+
+
+def check_y(y: Tensor, x_shape: Sequence[int], geometry: Geometry, of: str) -> None:
+    """Check that y is what pooling a map of ``x_shape`` gives."""
+    expected = (*x_shape[:-2], *output_size(geometry))
+    if tuple(y.shape) != expected:
+        raise ValueError(f"y must have the shape {expected} that fits {of}, got {tuple(y.shape)}")
+
+
+def check_mask(name: str, mask: Tensor, y: Tensor, geometry: Geometry) -> None:
+    """Check that ``mask`` belongs to ``y``: dtype, device and the layout window by window."""
+    check_same(name, mask, "y", y)
+    space = [o * k for o, k in zip(output_size(geometry), geometry.kernel, strict=True)]
+    expected = (*y.shape[:-2], *space)
+    if tuple(mask.shape) != expected:
+        raise ValueError(
+            f"{name} must have the shape {expected} that fits y {tuple(y.shape)} and kernel "
+            f"{geometry.kernel}, got {tuple(mask.shape)}"
+        )
