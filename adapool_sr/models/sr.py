@@ -1,0 +1,168 @@
+"""AdaPoolSR, the super-resolution network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapool_sr.imaging.resize import enlarge
+from adapool_sr.nn import AdaPool2d, AdaUnpool2d
+from adapool_sr.nn.blocks import ResidualBlock, conv3x3
+
+__all__ = ["AdaPoolSR"]
+
+
+class AdaPoolSR(nn.Module):
+    """Encoder-decoder on the low-resolution image that pools with AdaPool.
+
+    One thin convolution reads the image at full LR resolution. Each level down halves the map with
+    :class:`~adapool_sr.nn.AdaPool2d`; the way back is :class:`~adapool_sr.nn.AdaUnpool2d`, which
+    spreads a value over its window by the weights the encoder pooled with, recomputed from the
+    encoder's map so that none are stored. Most of the work is done at the lowest level, where a
+    pixel costs a quarter. A pixel shuffle makes the HR residual, added to the bicubically enlarged
+    input. AdaPool: Stergiou and Poppe, arXiv 2111.00772, equations 6-9.
+
+    Args:
+        scale: enlargement, 1 to 8.
+        widths: channels at each level, full resolution first; its length less one is the number
+            of poolings.
+        blocks: residual blocks at each level, those of the way up; the last entry is the bottom.
+        skip: add the encoder's map to what comes up from below. Off, all detail must go through
+            the pooled branch and its masks.
+        beta: mixture of the two poolings: "scalar", "channel" (one logit a channel).
+
+    Raises:
+        ValueError: for a scale, width, number of blocks or β kind that is not allowed.
+
+    Example:
+        >>> net = AdaPoolSR(scale=2, widths=(8, 12), blocks=(0, 1))
+        >>> net(torch.rand(1, 3, 5, 7)).shape
+        torch.Size([1, 3, 10, 14])
+    """
+
+    def __init__(
+        self,
+        scale: int = 2,
+        widths: Sequence[int] = (32, 40),
+        blocks: Sequence[int] = (0, 4),
+        skip: bool = True,
+        beta: str = "channel",
+    ) -> None:
+        super().__init__()
+        _check(scale, widths, blocks, beta)
+        self.scale = scale
+        self.config: dict[str, Any] = {
+            "scale": scale,
+            "widths": list(widths),
+            "blocks": list(blocks),
+            "skip": skip,
+            "beta": beta,
+        }
+        self.skip = skip
+        levels = len(widths) - 1
+        self.size_multiple = 2**levels
+        self.head = conv3x3(3, widths[0])
+        self.pools = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        self.projections = nn.ModuleList()
+        self.unpools = nn.ModuleList()
+        self.fuses = nn.ModuleList()
+        self.bodies = nn.ModuleList()
+        for upper, lower in pairwise(widths):
+            start = torch.full((upper, 1, 1), 0.5) if beta == "channel" else 0.5
+            self.pools.append(AdaPool2d(2, ceil_mode=True, beta=start))
+            self.downs.append(conv3x3(upper, lower))
+            self.projections.append(nn.Conv2d(lower, upper, 1))
+            self.unpools.append(AdaUnpool2d(2, ceil_mode=True, gain="area"))
+            self.fuses.append(conv3x3(upper, upper))
+        for width, count in zip(widths, blocks, strict=True):
+            self.bodies.append(nn.Sequential(*(ResidualBlock(width) for _ in range(count))))
+        self.tail = conv3x3(widths[0], 3 * scale**2)
+        # A residual that starts at zero: the first step already has bicubic's quality.
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        self.shuffle = nn.PixelShuffle(scale)
+        self.receptive_radius = _receptive_radius(blocks)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """Enlarge a batch of images.
+
+        Args:
+            lr: (N, 3, H, W), RGB in 0..1, float32; any size from 1x1. The network runs in its
+                weights' dtype (or autocast's), the residual is added in the dtype of ``lr``.
+
+        Returns:
+            (N, 3, scale·H, scale·W) in the dtype of ``lr``, not clamped.
+        """
+        residual = self.shuffle(self._residual(lr.to(self.head.weight.dtype)))
+        # bfloat16 keeps 8 bits: the enlarged input would lose what the residual adds.
+        with torch.autocast(lr.device.type, enabled=False):
+            return enlarge(lr, self.scale) + residual.to(lr.dtype)
+
+    def _residual(self, x: Tensor) -> Tensor:
+        """Features (N, 3·scale², H, W) from which the shuffle makes the HR residual."""
+        x = torch.relu(self.head(x))
+        maps = []
+        for pool, down in zip(self.pools, self.downs, strict=True):
+            maps.append(x)
+            x = torch.relu(down(pool(x)))
+        x = x + self.bodies[-1](x)
+        for level in reversed(range(len(maps))):
+            encoded = maps[level]
+            up = self.unpools[level](
+                self.projections[level](x), like=encoded, beta=self.pools[level].beta
+            )
+            x = torch.relu(self.fuses[level](encoded + up if self.skip else up))
+            x = self.bodies[level](x)
+        out: Tensor = self.tail(x)
+        return out
+
+
+def _check(scale: int, widths: Sequence[int], blocks: Sequence[int], beta: str) -> None:
+    if not 1 <= scale <= 8:
+        raise ValueError(f"scale: got {scale}, must be 1 to 8")
+    if len(widths) < 2 or min(widths) < 1:
+        raise ValueError(f"widths: got {tuple(widths)}, must be two or more positive channels")
+    if len(blocks) != len(widths) or min(blocks) < 0:
+        raise ValueError(
+            f"blocks: got {tuple(blocks)}, must be {len(widths)} counts, one for each of widths"
+        )
+    if beta not in ("scalar", "channel"):
+        raise ValueError(f"beta: got {beta!r}, must be 'scalar' or 'channel'")
+
+
+def _receptive_radius(blocks: Sequence[int]) -> int:
+    """Furthest input pixel (rows or columns) that can change an output pixel, in LR pixels.
+
+    Walks from an output pixel back to the input with the interval of positions that matter, for
+    each of the positions a pixel can have in the coarsest window, and takes the furthest end.
+    """
+    levels = len(blocks) - 1
+
+    def encoder_input(first: int, last: int, level: int) -> tuple[int, int]:
+        """Input interval of encoder positions ``first..last`` of a level (after its ReLU)."""
+        for _ in range(level):
+            first, last = 2 * (first - 1), 2 * (last + 1) + 1  # 3x3 convolution, 2x2 window
+        return first - 1, last + 1  # the head
+
+    def decoder_input(first: int, last: int, level: int) -> tuple[int, int]:
+        """Input interval of positions ``first..last`` that leave a level's body on the way up."""
+        reach = 2 * blocks[level]
+        first, last = first - reach, last + reach
+        if level == levels:
+            return encoder_input(first, last, level)
+        first, last = first - 1, last + 1  # fuse
+        below = (first // 2, last // 2)  # the windows that hold these positions
+        pooled = decoder_input(*below, level + 1)
+        masks = encoder_input(2 * below[0], 2 * below[1] + 1, level)
+        return min(pooled[0], masks[0]), max(pooled[1], masks[1])
+
+    radius = 2  # the bicubic enlargement
+    for position in range(2**levels):
+        first, last = decoder_input(position - 1, position + 1, 0)  # the tail
+        radius = max(radius, position - first, last - position)
+    return radius
