@@ -20,10 +20,14 @@ DOCUMENTS = sorted(
 
 
 def code_lines(text: str) -> list[str]:
-    """The lines of indented and fenced shell blocks."""
-    fenced = re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, flags=re.M | re.S)
-    lines = [line for block in fenced for line in block.splitlines()]
-    return [line.split("  #")[0].strip() for line in lines + re.findall(r"^ {4}(.*)$", text, re.M)]
+    """The lines of indented and fenced blocks, without comments behind them."""
+    lines, fenced = [], False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            lines.append(re.split(r"\s\s+#", line)[0].strip())
+    return lines
 
 
 def commands_of(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from adapool_sr import __version__
 from adapool_sr.cli._common import add_json_flag, available_cpus, emit
 
 NAME = "info"
-HELP = "say versions, devices, and which kernels run and why"
+HELP = "Say versions, devices, and which kernels run and why."
 EXAMPLE = "adapool-sr info\nadapool-sr info --json"
 
 __all__ = ["EXAMPLE", "HELP", "NAME", "add_arguments", "run"]

@@ -7,7 +7,7 @@ import argparse
 from adapool_sr.cli._common import add_json_flag, emit
 
 NAME = "models"
-HELP = "list the models that ship"
+HELP = "List the models that ship."
 EXAMPLE = "adapool-sr models\nadapool-sr models --json"
 
 __all__ = ["EXAMPLE", "HELP", "NAME", "add_arguments", "run"]

@@ -1,0 +1,51 @@
+"""``adapool-sr info``."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+import pytest
+import torch
+
+from adapool_sr import __version__
+from adapool_sr.cli import info
+from adapool_sr.cli.main import main
+from adapool_sr.models.registry import available
+from adapool_sr.ops import build
+
+
+def test_json_holds_versions_devices_kernels_and_models(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status = build.load()
+    assert main(["info", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    facts = json.loads(line)
+    assert facts["event"] == "info"
+    assert facts["version"] == __version__
+    assert facts["python"] == platform.python_version()
+    assert facts["packages"]["torch"] == torch.__version__
+    assert facts["devices"][0]["name"] == "cpu"
+    assert facts["auto"]["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert facts["threads"] >= 1
+    assert facts["kernels"] == {"cpu": status.kernel, "isa": status.isa, "why": status.why}
+    assert [model["name"] for model in facts["models"]] == [spec.name for spec in available()]
+
+
+def test_words_say_which_kernels_run_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    status = build.load()
+    assert main(["info"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["adapool-sr"] == __version__
+    assert lines["kernels"].startswith(status.kernel)
+    assert status.why in lines["kernels"]
+    assert "threads" in lines["auto"]
+
+
+def test_an_absent_package_is_said_to_be_absent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(info, "_PACKAGES", ("torch", "no-such-package"))
+    assert main(["info"]) == 0
+    assert "no-such-package not installed" in capsys.readouterr().out
