@@ -22,7 +22,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "upscale": "make pictures larger",
     "fit": "train a model",
-    "evaluate": "measure a model on folders of pictures, against bicubic",
+    "evaluate": "measure a model on folders of high-resolution pictures, against bicubic",
     "export": "turn a training checkpoint into a weights file",
     "models": "list the models that ship",
     "info": "say versions, devices, and which kernels run and why",
