@@ -20,7 +20,7 @@ from adapool_sr.imaging.resize import imresize
 from adapool_sr.io.images import read_rgb8
 from adapool_sr.io.listing import list_images
 
-__all__ = ["Pair", "find_images", "load_pair", "load_pairs", "matches"]
+__all__ = ["Pair", "as_batch", "find_images", "load_pair", "load_pairs", "matches"]
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -1,0 +1,27 @@
+"""Measuring models: folders of pictures to a table that stands beside the papers'.
+
+Names are imported on first use, so that a command can check its arguments without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["PictureSet", "Row", "Score", "Table", "evaluate", "measure", "picture_sets"]
+
+_HOME = {
+    "PictureSet": "sets",
+    "Row": "table",
+    "Score": "table",
+    "Table": "table",
+    "evaluate": "measure",
+    "measure": "measure",
+    "picture_sets": "sets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
