@@ -28,7 +28,7 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_map(name: str, x: Tensor, rank: int) -> None:
-    """Check that ``x`` is a float tensor (C, *space) or (N, C, *space) with ``rank`` dims of space."""
+    """Check that ``x`` is a float tensor (C, *space) or (N, C, *space), space of ``rank``."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
     if x.dtype not in _DTYPES:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from adapool_sr.ops import library
+from adapool_sr.ops import library, reference
 from adapool_sr.ops.checks import (
     Gain,
     check_gain,
@@ -62,6 +62,12 @@ def _load_native() -> bool:
 
 
 def _ops() -> Any:
+    """Where the operators are found: all three places have the same names and arguments."""
+    if not torch.compiler.is_dynamo_compiling() and (
+        torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
+    ):
+        # Operators with registered autograd don't go through torch.func, nor into an ONNX file.
+        return reference
     _load_native()
     return getattr(torch.ops, _namespace)
 

@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Geometry", "Windows", "make_geometry", "memory_format_of", "output_size"]
+__all__ = [
+    "Geometry",
+    "Windows",
+    "in_format_of",
+    "is_channels_last",
+    "make_geometry",
+    "new_map",
+    "output_size",
+]
 
 
 class Geometry(NamedTuple):
@@ -108,11 +116,24 @@ def make_geometry(
     return geometry
 
 
-def memory_format_of(x: Tensor) -> torch.memory_format:
-    """The dense format nearest to ``x``: contiguous unless its channels lie innermost."""
-    if x.is_contiguous() or x.dim() not in (4, 5) or x.shape[1] == 1 or x.stride(1) != 1:
-        return torch.contiguous_format
-    return torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the dense format nearest to ``x`` has the channels innermost; else contiguous is."""
+    return not x.is_contiguous() and x.dim() > 3 and x.shape[1] > 1 and x.stride(1) == 1
+
+
+def new_map(like: Tensor, space: Sequence[int]) -> Tensor:
+    """An uninitialised (N, C, *space) of the dtype, device and nearest format of ``like``."""
+    batch, channels = like.shape[:2]
+    if is_channels_last(like):
+        return like.new_empty((batch, *space, channels)).movedim(-1, 1)
+    return like.new_empty((batch, channels, *space))
+
+
+def in_format_of(like: Tensor, x: Tensor) -> Tensor:
+    """The map ``x``, dense, in the format nearest to that of ``like``; also under ``vmap``."""
+    if is_channels_last(like):
+        return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    return x.contiguous()
 
 
 def _outer(vectors: list[Tensor]) -> Tensor:
@@ -201,14 +222,8 @@ class Windows:
 
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
         """Lay K pieces (N, C, *out) out as one mask, in the first piece's memory format."""
-        first = pieces[0]
-        shape = [o * k for o, k in zip(self.out, self.geometry.kernel, strict=True)]
-        mask = torch.empty(
-            (*first.shape[: -self.rank], *shape),
-            dtype=first.dtype,
-            device=first.device,
-            memory_format=memory_format_of(first),
-        )
+        space = [o * k for o, k in zip(self.out, self.geometry.kernel, strict=True)]
+        mask = new_map(pieces[0], space)
         for where, piece in zip(self._slices, pieces, strict=True):
             mask[where] = piece
         return mask

@@ -9,11 +9,12 @@ Two namespaces hold the same operators:
 
 Conventions of the schemas: x, y, masks and gradients are batched, (N, C, *space); the rank comes
 from ``len(kernel)``. ``beta`` has x's dtype, device and number of dimensions, each 1 or the
-output's size, and is not expanded. Results have the dtype and memory format of x (of y for unpooling, of the
-tensor itself for gradients), see :func:`adapool_sr.ops.geometry.memory_format_of`. The gradient of
-beta is (N, C, *out) where beta varies over space, else (N, C, 1, …), summed over space; contiguous,
-and float32 for half precisions, because the caller goes on summing. ``gain`` 0 means "area". An
-absent gradient is an empty tensor. Every operator is deterministic and returns new memory.
+output's size, and is not expanded. Results have the dtype and memory format of x (of y for
+unpooling, of the tensor itself for gradients): :func:`adapool_sr.ops.geometry.is_channels_last`.
+The gradient of beta is (N, C, *out) where beta varies over space, else (N, C, 1, …), summed over
+space; contiguous, and float32 for half precisions, because the caller goes on summing. ``gain`` 0
+means "area". An absent gradient is an empty tensor. Every operator is deterministic and returns new
+memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from adapool_sr.ops import reference
-from adapool_sr.ops.geometry import Geometry, memory_format_of, output_size
+from adapool_sr.ops.geometry import Geometry, new_map, output_size
 
 __all__ = ["NAMESPACES", "SCHEMAS"]
 
@@ -59,20 +60,11 @@ SCHEMAS = (
 # --- fakes: shapes, dtypes and formats without values ----------------------------------------
 
 
-def _empty(like: Tensor, space: Any) -> Tensor:
-    return torch.empty(
-        (*like.shape[:2], *space),
-        dtype=like.dtype,
-        device=like.device,
-        memory_format=memory_format_of(like),
-    )
-
-
 def _fake_pool(x: Tensor, *window: Any) -> tuple[Tensor, Tensor]:
     """The output and one mask."""
     geometry = Geometry(window[0], window[1], window[2], window[3], x.shape[2:])
     out = output_size(geometry)
-    return _empty(x, out), _empty(x, [o * k for o, k in zip(out, geometry.kernel, strict=True)])
+    return new_map(x, out), new_map(x, [o * k for o, k in zip(out, geometry.kernel, strict=True)])
 
 
 def _fake_beta_grad(grad: Tensor, out: Any, beta: Tensor) -> Tensor:
@@ -90,7 +82,7 @@ def _fake_ada_pool_masks(x: Tensor, beta: Tensor, *window: Any) -> tuple[Tensor,
 def _fake_ada_pool_backward(
     grad: Tensor, g1: Tensor | None, g2: Tensor | None, x: Tensor, beta: Tensor, *window: Any
 ) -> tuple[Tensor, Tensor]:
-    return _empty(x, x.shape[2:]), _fake_beta_grad(grad, grad.shape[2:], beta)
+    return new_map(x, x.shape[2:]), _fake_beta_grad(grad, grad.shape[2:], beta)
 
 
 def _fake_unpool_backward(
@@ -101,10 +93,10 @@ def _fake_unpool_backward(
     beta: Tensor | None,
     *window: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grad_y, grad_mask = _empty(y, y.shape[2:]), _empty(mask, mask.shape[2:])
+    grad_y, grad_mask = new_map(y, y.shape[2:]), new_map(mask, mask.shape[2:])
     if mask_em is None or beta is None:
         return grad_y, grad_mask, y.new_empty(0), y.new_empty(0)
-    grad_em = _empty(mask_em, mask_em.shape[2:])
+    grad_em = new_map(mask_em, mask_em.shape[2:])
     return grad_y, grad_mask, grad_em, _fake_beta_grad(y, y.shape[2:], beta)
 
 
@@ -112,19 +104,19 @@ _FAKES: dict[str, Callable[..., Any]] = {
     "ada_pool": lambda x, beta, *window: _fake_pool(x, *window)[0],
     "ada_pool_masks": _fake_ada_pool_masks,
     "ada_pool_backward": _fake_ada_pool_backward,
-    "ada_unpool": lambda y, mask, mask_em, beta, size, *window: _empty(y, size),
+    "ada_unpool": lambda y, mask, mask_em, beta, size, *window: new_map(y, size),
     "ada_unpool_backward": _fake_unpool_backward,
-    "ada_unpool_like": lambda y, x, beta, *window: _empty(y, x.shape[2:]),
+    "ada_unpool_like": lambda y, x, beta, *window: new_map(y, x.shape[2:]),
     "ada_unpool_like_backward": lambda grad, y, x, beta, *window: (
-        _empty(y, y.shape[2:]),
-        _empty(x, x.shape[2:]),
+        new_map(y, y.shape[2:]),
+        new_map(x, x.shape[2:]),
         _fake_beta_grad(y, y.shape[2:], beta),
     ),
 }
 for _single in ("edscw_pool", "em_pool"):
     _FAKES[_single] = lambda x, *window: _fake_pool(x, *window)[0]
     _FAKES[f"{_single}_masks"] = _fake_pool
-    _FAKES[f"{_single}_backward"] = lambda grad, grad_mask, x, *window: _empty(x, x.shape[2:])
+    _FAKES[f"{_single}_backward"] = lambda grad, grad_mask, x, *window: new_map(x, x.shape[2:])
 
 
 # --- autograd --------------------------------------------------------------------------------

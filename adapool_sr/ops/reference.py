@@ -18,7 +18,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from adapool_sr.ops.geometry import Windows, memory_format_of
+from adapool_sr.ops.geometry import Windows, in_format_of
 
 __all__ = [
     "ada_pool",
@@ -47,7 +47,7 @@ def _up(x: Tensor) -> Tensor:
 
 def _as(result: Tensor, like: Tensor) -> Tensor:
     """The result in the dtype and memory format of ``like``."""
-    return result.to(like.dtype).contiguous(memory_format=memory_format_of(like))
+    return in_format_of(like, result.to(like.dtype))
 
 
 def _sum(pieces: Sequence[Tensor]) -> Tensor:
