@@ -17,7 +17,7 @@ from adapool_sr.files.errors import UnwritableFileError, UsageError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["check_writable", "open_locked", "part_path", "whole", "write_whole"]
+__all__ = ["check_writable", "make_folder", "open_locked", "part_path", "whole", "write_whole"]
 
 _LONGEST_NAME = 255  # bytes of a name on every common Linux file system
 
@@ -146,3 +146,15 @@ def check_writable(path: Path) -> None:
         raise UsageError(str(path), f"{above} is a file, not a folder", "choose another place")
     if not os.access(above, os.W_OK | os.X_OK):
         raise UsageError(str(path), f"may not write into {above}", "choose another place")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are absent.
+
+    Raises:
+        UnwritableFileError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error

@@ -30,7 +30,7 @@ from adapool_sr.files.errors import (
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 from adapool_sr.io.metadata import Metadata, png_chunks
 
-__all__ = ["Decoded", "Pixels", "array_of", "decode", "probe"]
+__all__ = ["Decoded", "Pixels", "array_of", "decode", "kind_of", "probe"]
 
 Pixels = NDArray[Any]  # uint8 or uint16
 
@@ -106,6 +106,12 @@ def _plugin(head: bytes) -> tuple[str, str] | None:
     if head[4:12] in (b"ftypavif", b"ftypavis"):
         return "AVIF", "AvifImagePlugin"
     return None
+
+
+def kind_of(content: bytes) -> str | None:
+    """The format that a file's first bytes announce, as in "png", "jpeg"; None if unknown."""
+    known = _plugin(content[:16])
+    return known[0].lower() if known else None
 
 
 def _open(stream: IO[bytes], name: str, max_pixels: int) -> Image.Image:

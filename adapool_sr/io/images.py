@@ -23,6 +23,7 @@ from adapool_sr.io.metadata import Metadata
 __all__ = [
     "Picture",
     "check_format",
+    "fitted",
     "from_array",
     "list_images",
     "quantise",
@@ -192,6 +193,13 @@ def check_format(picture: Picture, kind: str, width: int, height: int, name: str
         )
 
 
+def fitted(picture: Picture, kind: str) -> tuple[Picture, list[str]]:
+    """The picture with the bit depth that a format holds, and a sentence if that is less."""
+    if picture.bit_depth == 16 and kind != "png":
+        return replace(picture, bit_depth=8), [f"16 bits become 8, all that {kind} holds"]
+    return picture, []
+
+
 def to_bytes(picture: Picture, kind: str, quality: int | None = None) -> tuple[bytes, list[str]]:
     """Encode a picture as the content of a file.
 
@@ -209,10 +217,7 @@ def to_bytes(picture: Picture, kind: str, quality: int | None = None) -> tuple[b
         UnwritableFileError: the encoder refused.
     """
     check_format(picture, kind, picture.width, picture.height, kind)
-    lost: list[str] = []
-    if picture.bit_depth == 16 and kind != "png":
-        lost.append(f"16 bits became 8, all that {kind} holds")
-        picture = replace(picture, bit_depth=8)
+    picture, lost = fitted(picture, kind)
     if kind == "webp" and quality is None and not picture.lossless:
         quality = 95
     content, more = encode(to_array(picture), picture.metadata, kind, quality=quality)

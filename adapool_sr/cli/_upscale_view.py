@@ -1,0 +1,147 @@
+"""What ``adapool-sr upscale`` shows while it runs: words, a progress bar, JSON events."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from types import TracebackType
+from typing import Any
+
+from adapool_sr.cli._common import PROG, emit, say
+from adapool_sr.files.errors import AdaPoolError
+from adapool_sr.inference.batch import Observer
+from adapool_sr.inference.planning import Job, Plan
+from adapool_sr.inference.report import Report
+from adapool_sr.inference.upscaler import Upscaler
+
+__all__ = ["View"]
+
+# Of a file's share of the bar, what is left for encoding and writing it.
+_READ_SHARE = 0.9
+_EVERY = 0.5  # seconds between progress events
+
+
+class View(Observer):
+    """Shows a run; a context manager around the part with the bar.
+
+    Args:
+        args: the command's arguments.
+        plan: what is to be done.
+    """
+
+    def __init__(self, args: argparse.Namespace, plan: Plan) -> None:
+        self._args = args
+        self._plan = plan
+        self._json = bool(args.json)
+        self._stream = sys.stderr if args.output == "-" else sys.stdout
+        self._quiet = bool(args.quiet)
+        self._bar: Any = None
+        self._shown = 0.0  # files, with fractions
+        self._settled = 0
+        self._last_event = 0.0
+
+    def _emit(self, event: str, **fields: Any) -> None:
+        if self._json:
+            emit(event, stream=self._stream, **fields)
+
+    def start(self, upscaler: Upscaler, model: str) -> None:
+        """Say what is going to be done."""
+        precision = str(upscaler.precision).removeprefix("torch.")
+        self._emit(
+            "start",
+            model=model,
+            scale=upscaler.scale,
+            files=len(self._plan.todo),
+            device=str(upscaler.device),
+            precision=precision,
+        )
+        for status, jobs in (("skipped", self._plan.skipped), ("resumed", self._plan.resumed)):
+            for job in jobs:
+                self._emit("file", input=job.name, output=job.target, status=status)
+        count = len(self._plan.todo)
+        what = self._plan.todo[0].name if count == 1 else f"{count} pictures"
+        say(
+            f"{what}: x{upscaler.scale:g} with {model} on {upscaler.device}, {precision}",
+            quiet=self._quiet or count == 0,
+        )
+
+    def __enter__(self) -> View:
+        if sys.stderr.isatty() and not self._quiet and self._plan.todo:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=len(self._plan.todo),
+                unit="file",
+                bar_format="{percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
+                leave=False,
+                file=sys.stderr,
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, files: float) -> None:
+        if self._bar is not None and files > self._shown:
+            self._bar.update(files - self._shown)
+            self._shown = files
+
+    def _print(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(text, file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def progress(self, job: Job, done: int, total: int) -> None:
+        """Move the bar; an event at most twice a second."""
+        self._show(self._settled + _READ_SHARE * done / total)
+        now = time.monotonic()
+        if self._json and now - self._last_event >= _EVERY:
+            self._last_event = now
+            self._emit("progress", input=job.name, done=done, total=total)
+
+    def finished(self, job: Job, width: int, height: int) -> None:
+        """Count a file that stands under its name."""
+        self._settled += 1
+        self._show(self._settled)
+        self._emit(
+            "file",
+            input=job.name,
+            output=job.target or "-",
+            status="done",
+            width=width,
+            height=height,
+        )
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """Name a file that could not be done, also with ``--quiet``."""
+        self._settled += 1
+        self._show(self._settled)
+        text = str(error)
+        if not isinstance(error, AdaPoolError):
+            text = f"{job.name}: {type(error).__name__}: {error}; --debug shows where"
+        if self._args.debug:
+            self._print("".join(traceback.format_exception(error)).rstrip())
+        self._print(f"{PROG}: error: {' '.join(text.split())}")
+        self._emit("error", input=job.name, message=text)
+
+    def warning(self, job: Job, text: str) -> None:
+        """Say what could not be kept."""
+        if not self._quiet:
+            self._print(f"{PROG}: warning: {job.name}: {text}")
+        self._emit("warning", input=job.name, message=text)
+
+    def done(self, report: Report) -> None:
+        """Say the last line; with failures also under ``--quiet``."""
+        self._emit("done", **report.as_dict())
+        say(report.words(), quiet=self._quiet and not report.failed)

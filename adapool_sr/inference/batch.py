@@ -1,0 +1,232 @@
+"""Files in, enlarged files out: reading, the network and writing overlap."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from adapool_sr.files.errors import UnwritableFileError
+from adapool_sr.files.journal import Journal, Stamp
+from adapool_sr.files.writing import make_folder, write_whole
+from adapool_sr.inference.planning import Job, Plan
+from adapool_sr.inference.report import Report
+from adapool_sr.inference.upscaler import Upscaler
+from adapool_sr.io.images import Picture, check_format, fitted, read, to_bytes
+from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
+
+__all__ = ["Observer", "Options", "run_plan"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run reads and writes.
+
+    Attributes:
+        quality: for JPEG and WebP, 1 to 100; None as :func:`adapool_sr.io.images.to_bytes` has it.
+        max_pixels: a larger input is refused undecoded.
+        jobs: readers, and as many writers; each holds one picture in memory.
+    """
+
+    quality: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    jobs: int = 1
+
+
+class Observer:
+    """Hears what happens to the files of a run; all calls come from the thread that runs it.
+
+    This one keeps silent; a command overrides what it wants to show.
+    """
+
+    def progress(self, job: Job, done: int, total: int) -> None:
+        """The network has read ``done`` of ``total`` pixels of a picture."""
+
+    def finished(self, job: Job, width: int, height: int) -> None:
+        """A result of this size stands under its name."""
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """A file could not be done."""
+
+    def warning(self, job: Job, text: str) -> None:
+        """Something of a file could not be kept."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    picture: Picture
+    stamp: Stamp | None
+    lost: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Written:
+    lost: list[str]
+    width: int
+    height: int
+    seconds: float
+
+
+def run_plan(
+    plan: Plan,
+    upscaler: Upscaler,
+    options: Options | None = None,
+    observer: Observer | None = None,
+) -> Report:
+    """Enlarge every picture of a plan.
+
+    In a folder run a file that fails is told to the observer and the rest is done; a
+    journal in the output folder lets a killed run be resumed. When this function is left
+    by an exception, such as a KeyboardInterrupt, files that were being written are finished
+    and nothing is half-written.
+
+    Args:
+        plan: from :func:`adapool_sr.inference.planning.decide`.
+        upscaler: made with the factor that is wanted.
+        options: how to read and write.
+        observer: hears of progress.
+
+    Raises:
+        AdaPoolError: what failed, where the plan is for a single file.
+        UsageError: another run is writing into the folder.
+    """
+    report = Report(skipped=len(plan.skipped), resumed=len(plan.resumed))
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        journal = None
+        if plan.folder is not None:
+            make_folder(plan.folder)
+            journal = stack.enter_context(Journal(plan.folder))
+            outputs, kept = (
+                [str(job.target.relative_to(plan.folder)) for job in jobs if job.target]
+                for jobs in ([*plan.todo, *plan.resumed], plan.skipped)
+            )
+            journal.begin(plan.settings, outputs, kept, resumed=plan.past is not None)
+        run = _Run(upscaler, options or Options(), observer or Observer(), report, journal)
+        run.all(plan.todo)
+        if journal is not None:
+            journal.complete()
+    report.wall = time.perf_counter() - start
+    return report
+
+
+class _Run:
+    """The three stages of a run, and what is between them."""
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        options: Options,
+        observer: Observer,
+        report: Report,
+        journal: Journal | None,
+    ) -> None:
+        self.upscaler = upscaler
+        self.options = options
+        self.observer = observer
+        self.report = report
+        self.journal = journal
+        self.writing: deque[tuple[Job, Future[_Written]]] = deque()
+
+    def all(self, jobs: Sequence[Job]) -> None:
+        count = self.options.jobs
+        readers = ThreadPoolExecutor(count, "read")
+        writers = ThreadPoolExecutor(count, "write")
+        waiting = iter(jobs)
+        reading = deque((job, readers.submit(self._read, job)) for job in islice(waiting, count))
+        try:
+            while reading:
+                job, content = self._next(reading)
+                for upcoming in islice(waiting, 1):  # is read while the network runs
+                    reading.append((upcoming, readers.submit(self._read, upcoming)))
+                if content is None or (picture := self._enlarge(job, content)) is None:
+                    continue
+                while len(self.writing) >= count:
+                    self._settle()
+                write = writers.submit(self._write, job, picture, content.stamp)
+                self.writing.append((job, write))
+                del content, picture  # else they would live while the next one is waited for
+                while self.writing and self.writing[0][1].done():
+                    self._settle()
+            while self.writing:
+                self._settle()
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+            writers.shutdown(wait=True, cancel_futures=True)
+
+    def _next(self, reading: deque[tuple[Job, Future[_Read]]]) -> tuple[Job, _Read | None]:
+        job, future = reading.popleft()
+        try:
+            return job, future.result()
+        except Exception as error:  # whatever is wrong with one file must not cost the rest
+            self._fail(job, error)
+            return job, None
+
+    def _read(self, job: Job) -> _Read:
+        start = time.perf_counter()
+        # Taken before reading: a file that changes meanwhile then counts as changed.
+        stamp = Stamp.of(job.source) if isinstance(job.source, Path) else None
+        picture = read(job.source, self.options.max_pixels)
+        height, width = self.upscaler.size_of(picture.height, picture.width)
+        check_format(picture, job.kind, width, height, str(job.target or "output"))
+        picture, lost = fitted(picture, job.kind)
+        return _Read(picture, stamp, lost, time.perf_counter() - start)
+
+    def _enlarge(self, job: Job, content: _Read) -> Picture | None:
+        self.report.decoding += content.seconds
+        for text in content.lost:
+            self.observer.warning(job, text)
+        start = time.perf_counter()
+        try:
+            return self.upscaler.upscale_picture(
+                content.picture, lambda done, total: self.observer.progress(job, done, total)
+            )
+        except Exception as error:  # as above
+            self._fail(job, error)
+            return None
+        finally:
+            self.report.network += time.perf_counter() - start
+
+    def _write(self, job: Job, picture: Picture, stamp: Stamp | None) -> _Written:
+        start = time.perf_counter()
+        try:
+            data, lost = to_bytes(picture, job.kind, self.options.quality)
+        except UnwritableFileError as error:  # it knows of no file
+            raise UnwritableFileError(str(job.target), error.why, error.remedy) from error
+        if job.target is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            make_folder(job.target.parent)
+            write_whole(job.target, data)
+        if self.journal is not None and stamp is not None:
+            self.journal.finished(job.name, stamp)
+        seconds = time.perf_counter() - start
+        return _Written(lost, picture.width, picture.height, seconds)
+
+    def _settle(self) -> None:
+        """Wait for the oldest file that is being written and say what became of it."""
+        job, future = self.writing.popleft()
+        try:
+            written = future.result()
+        except Exception as error:  # as above
+            self._fail(job, error)
+            return
+        self.report.done += 1
+        self.report.encoding += written.seconds
+        for text in written.lost:
+            self.observer.warning(job, text)
+        self.observer.finished(job, written.width, written.height)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if self.journal is None:
+            raise error
+        self.report.failed.append((job.name, str(error)))
+        self.observer.failed(job, error)
