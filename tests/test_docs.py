@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from adapool_sr.cli._common import hyphenate
 from adapool_sr.cli.main import COMMANDS, _parser
@@ -87,3 +92,29 @@ def test_every_relative_link_leads_to_a_file(document: Path) -> None:
         if "://" not in target and not (document.parent / target).exists()
     ]
     assert missing == []
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def test_the_readme_has_python_examples() -> None:
+    assert len(python_blocks()) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", python_blocks(), ids=lambda block: block.splitlines()[-1][:30])
+def test_every_python_example_runs(block: str, photo_dir: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(photo_dir, photos)
+    with Image.open(photos / "photo_1.png") as photo:
+        photo.save(tmp_path / "photo.jpg")
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
