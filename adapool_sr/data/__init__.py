@@ -6,7 +6,12 @@ Names are imported on first use, so that measuring pictures doesn't load Lightni
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapool_sr.data.images import Pair, find_images, load_pair, load_pairs
+    from adapool_sr.data.modules import SRDataModule
+    from adapool_sr.data.pairs import SampleRule
 
 __all__ = ["Pair", "SRDataModule", "SampleRule", "find_images", "load_pair", "load_pairs"]
 

@@ -6,7 +6,12 @@ Names are imported on first use, so that a command can check its arguments witho
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapool_sr.evaluation.measure import evaluate, measure
+    from adapool_sr.evaluation.sets import PictureSet, picture_sets
+    from adapool_sr.evaluation.table import Row, Score, Table
 
 __all__ = ["PictureSet", "Row", "Score", "Table", "evaluate", "measure", "picture_sets"]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adapool_sr.data import SRDataModule
+from adapool_sr.data.pairs import TrainingBatches
 from adapool_sr.files.errors import ConfigError, MissingFileError, UnreadableFileError
 
 # Lightning 2.6 with torch 2.13.
@@ -197,6 +198,8 @@ def test_pictures_are_read_once(photo_dir: Path) -> None:
     before = data.train_dataloader().dataset
     data.setup("validate")
     after = data.train_dataloader().dataset
+    assert isinstance(before, TrainingBatches)
+    assert isinstance(after, TrainingBatches)
     assert before.rule.pairs[0] is after.rule.pairs[0]
 
 
