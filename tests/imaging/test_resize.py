@@ -240,3 +240,16 @@ def test_what_cannot_be_enlarged_is_refused(
 ) -> None:
     with pytest.raises(error, match=words):
         enlarge(x, scale)
+
+
+def test_enlarge_exports_for_any_size() -> None:
+    class Layer(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return enlarge(x, 2)
+
+    side = torch.export.Dim.AUTO
+    program = torch.export.export(
+        Layer(), (torch.rand(1, 3, 6, 5),), dynamic_shapes={"x": {2: side, 3: side}}
+    )
+    x = torch.rand(1, 3, 9, 14)
+    assert torch.equal(program.module()(x), enlarge(x, 2))
