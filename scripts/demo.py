@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "datasets" / "samples" / "colosseum.png"
 OUT = ROOT / "demo"
 SCALE = 2
-PART = (196, 196, 328, 328)  # left, top, right, bottom: mouldings and joints of the stone
-ZOOM = 4
+PART = (20, 90, 132, 202)  # left, top, right, bottom: mouldings, a crack, joints of the stone
+ZOOM = 5
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:
