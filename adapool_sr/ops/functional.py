@@ -51,7 +51,6 @@ class PoolMasks(NamedTuple):
     geometry: Geometry
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
 def _load_native() -> bool:
     """Load the native kernels once; a compiled graph does it while it is traced."""
     try:
@@ -59,6 +58,10 @@ def _load_native() -> bool:
     except ImportError:
         return False
     return build.load().kernel == "native"
+
+
+# What torch.compiler.assume_constant_result does, without dynamo, whose import takes a second.
+_load_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _ops() -> Any:
