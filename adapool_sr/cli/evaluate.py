@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from adapool_sr.cli._common import (
+    PROG,
     add_device_flags,
     add_json_flag,
     add_model_flags,
     emit,
     say,
 )
-from adapool_sr.evaluation.sets import picture_sets
+from adapool_sr.evaluation.sets import PictureSet, picture_sets
 from adapool_sr.files.errors import UsageError
 from adapool_sr.inference.report import Report
+
+if TYPE_CHECKING:
+    from adapool_sr.evaluation.table import Score, Table
+    from adapool_sr.inference.upscaler import Upscaler
 
 NAME = "evaluate"
 HELP = "measure a model on folders of high-resolution pictures, against bicubic"
@@ -49,42 +56,17 @@ def run(args: argparse.Namespace) -> int:
     sets = picture_sets(args.data)
 
     import torch
-    from tqdm import tqdm
 
-    from adapool_sr.evaluation.measure import measure
-    from adapool_sr.evaluation.table import Score
     from adapool_sr.inference.upscaler import Upscaler
     from adapool_sr.models import checkpoint, registry
 
     torch.set_num_threads(args.threads)
-    found = args.model_path if args.model_path else registry.find(args.name, scale)
-    model = checkpoint.load(found)
+    model = checkpoint.load(args.model_path or registry.find(args.name, scale))
     upscaler = Upscaler(
         model, scale=scale, device=args.device, precision=args.precision, tile=args.tile
     )
-    total = sum(len(group.paths) for group in sets)
     report = Report()
-    silent = args.quiet or args.json or not sys.stderr.isatty()
-    with tqdm(total=total, unit="picture", disable=silent, leave=False) as bar:
-
-        def on_score(score: Score) -> None:
-            report.done += 1
-            bar.update()
-            if args.json:
-                emit("file", **score.as_dict())
-
-        def on_failure(file: str, why: str) -> None:
-            report.failed.append((file, why))
-            bar.update()
-            if args.json:
-                emit("error", file=file, message=why)
-            with bar.external_write_mode(file=sys.stderr):
-                say(f"adapool-sr: error: {why}")
-
-        if args.json:
-            names = [group.name for group in sets]
-            emit("start", model=model.spec.name, scale=upscaler.scale, sets=names, pictures=total)
-        table = measure(upscaler, sets, model.spec.name, on_score, on_failure)
+    table = _measure(args, upscaler, sets, model.spec.name, report)
     if args.json:
         emit(
             "done",
@@ -101,3 +83,39 @@ def run(args: argparse.Namespace) -> int:
     if report.failed:
         say(f"{report.done} measured, {len(report.failed)} failed")
     return report.exit_status
+
+
+def _measure(
+    args: argparse.Namespace,
+    upscaler: Upscaler,
+    sets: Sequence[PictureSet],
+    name: str,
+    report: Report,
+) -> Table:
+    """Measure all pictures, with a bar or events, counting them in the report."""
+    from tqdm import tqdm
+
+    from adapool_sr.evaluation.measure import measure
+
+    total = sum(len(group.paths) for group in sets)
+    if args.json:
+        names = [group.name for group in sets]
+        emit("start", model=name, scale=upscaler.scale, sets=names, pictures=total)
+    silent = args.quiet or args.json or not sys.stderr.isatty()
+    with tqdm(total=total, unit="picture", disable=silent, leave=False) as bar:
+
+        def on_score(score: Score) -> None:
+            report.done += 1
+            bar.update()
+            if args.json:
+                emit("file", **score.as_dict())
+
+        def on_failure(file: str, why: str) -> None:
+            report.failed.append((file, why))
+            bar.update()
+            if args.json:
+                emit("error", file=file, message=why)
+            with bar.external_write_mode(file=sys.stderr):
+                say(f"{PROG}: error: {why}")
+
+        return measure(upscaler, sets, name, on_score, on_failure)
