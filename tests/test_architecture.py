@@ -7,6 +7,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,17 @@ def test_help_loads_nothing_heavy_and_has_an_example(command: str) -> None:
     example = out.split("example:\n")[1]
     assert f"adapool-sr {command}" in example
     assert COMMANDS[command].lower() in " ".join(out.lower().split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_takes_at_most_half_a_second(command: str) -> None:
+    times = []
+    for _ in range(5):  # the best of five: other programs may be at work
+        start = time.perf_counter()
+        run_watching_imports(command, "--help")
+        times.append(time.perf_counter() - start)
+    assert min(times) <= 0.5
 
 
 @pytest.mark.parametrize(
