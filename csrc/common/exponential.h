@@ -1,0 +1,39 @@
+// The exponential as a polynomial over vectors; within 4 ulp of the true value (tests/ops/test_native.py
+// measures it over the whole range). NaN gives NaN.
+#pragma once
+
+#include "vector.h"
+
+namespace adapool::ADAPOOL_ISA {
+
+// exp(t) for t in [-1, 0]: no range to reduce. Relative minimax fit with exp(0) = 1 exactly, so that a
+// flat window gets equal weights whose sum is a power of two.
+ADAPOOL_INLINE Vec exp_unit(Vec t) {
+  Vec p = splat(0x1.b94dd4p-11F);
+  p = fma(p, t, splat(0x1.f44836p-8F));
+  p = fma(p, t, splat(0x1.51877cp-5F));
+  p = fma(p, t, splat(0x1.550136p-3F));
+  p = fma(p, t, splat(0x1.fff928p-2F));
+  p = fma(p, t, splat(0x1.ffffdp-1F));
+  return fma(p, t, splat(1.0F));
+}
+
+// exp(t) for t ≤ 0, down to denormals, 0 from about -103.98 on and for -inf.
+ADAPOOL_INLINE Vec exp_nonpositive(Vec t) {
+  // Far below the last denormal, and finite, so that -inf - n·ln 2 doesn't become NaN.
+  t = larger(splat(-110.0F), t);
+  const Vec round = splat(0x1.8p23F);
+  const Vec n = fma(t, splat(0x1.715476p0F), round) - round;
+  // ln 2 in two parts; n times the first is exact, also without a fused multiply-add.
+  Vec r = fnma(n, splat(0x1.63p-1F), t);
+  r = fnma(n, splat(-0x1.bd0106p-13F), r);
+  Vec p = splat(0x1.0fa7d8p-7F);
+  p = fma(p, r, splat(0x1.573adp-5F));
+  p = fma(p, r, splat(0x1.555a6ep-3F));
+  p = fma(p, r, splat(0x1.fffdc4p-2F));
+  p = fma(p, r, splat(0x1.fffff6p-1F));
+  p = fma(p, r, splat(1.0F));
+  return scale(p, n);
+}
+
+}  // namespace adapool::ADAPOOL_ISA
