@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
+import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentError, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from adapool_sr.data.modules import SRDataModule
 from adapool_sr.files.errors import ConfigError, MissingFileError
@@ -44,8 +48,15 @@ class FitCLI(LightningCLI):
     """LightningCLI for SRModule and SRDataModule, without subcommands; made by :func:`run`."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words given, whatever ``sys.argv`` holds."""
-        self.config = parser.parse_args(args)
+        """Parse the words given, whatever ``sys.argv`` holds.
+
+        Raises:
+            ConfigError: they name an unknown key, lack one or give an impossible value.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise _worded(str(error), parser) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--ckpt_path`` and the callbacks that a configuration may set."""
@@ -127,7 +138,12 @@ _CLI_OPTIONS: dict[str, Any] = {
     "save_config_callback": _SaveConfig,
     "trainer_defaults": TRAINER_DEFAULTS,
     "seed_everything_default": 0,
-    "parser_kwargs": {"exit_on_error": False, "prog": "adapool-sr fit"},
+    "parser_kwargs": {
+        "exit_on_error": False,
+        "prog": "adapool-sr fit",
+        "allow_abbrev": False,
+        "description": "Train a model; every key below is a flag and a key of the YAML.",
+    },
     "run": False,
     "auto_configure_optimizers": False,
     "load_from_checkpoint_support": False,
@@ -139,8 +155,6 @@ def _build(argv: Sequence[str], quiet: bool) -> FitCLI:
     _require_files(words)
     try:
         return FitCLI(**_CLI_OPTIONS, args=words)
-    except ArgumentError as error:
-        raise _worded(str(error)) from error
     except MisconfigurationException as error:
         raise ConfigError("configuration", " ".join(str(error).split())) from error
 
@@ -156,14 +170,24 @@ def _fit(cli: FitCLI) -> int:
             weights_only=None if resume is None else True,
         )
     except SIGTERMException:
+        _say_stopped(trainer)
         return TERMINATED
     except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:
             raise
+        _say_stopped(trainer)
         return INTERRUPTED
     except MisconfigurationException as error:
         raise ConfigError("configuration", " ".join(str(error).split())) from error
     return 0
+
+
+def _say_stopped(trainer: Any) -> None:
+    words = f"stopped at step {trainer.global_step}"
+    for callback in trainer.callbacks:
+        if isinstance(callback, Checkpoints) and callback.saved_step == trainer.global_step:
+            words += f": {callback.last_path}; go on with --ckpt_path {callback.last_path}"
+    print(words, file=sys.stderr, flush=True)
 
 
 def _resume_from(given: str | None, root: Path) -> str | None:
@@ -177,7 +201,7 @@ def _resume_from(given: str | None, root: Path) -> str | None:
 
 def _summary(cli: FitCLI) -> str:
     """The last line: where the checkpoint is, how good, how fast."""
-    trainer, module = cli.trainer, cli.model
+    trainer = cli.trainer
     saved = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]
     words = [f"{trainer.global_step} steps: {saved[0].last_path}" if saved else "not saved"]
     scores = _final_scores(cli)
@@ -186,7 +210,6 @@ def _summary(cli: FitCLI) -> str:
     if saved and saved[0].best_step >= 0:
         words.append(f"best {saved[0].best_psnr:.2f} dB at step {saved[0].best_step}")
     words.append(f"{cli.progress.rate:.1f} it/s")
-    module.zero_grad()
     return "; ".join(words)
 
 
@@ -195,7 +218,8 @@ def _final_scores(cli: FitCLI) -> tuple[float, float] | None:
 
     It isn't logged: a run that is stopped and resumed has the log of an unbroken one.
     """
-    module, trainer = cli.model, cli.trainer
+    trainer = cli.trainer
+    module: SRModule = cli.model
     if module.last_validation is not None and module.last_validation[0] == trainer.global_step:
         return module.last_validation[1:]
     if trainer.limit_val_batches == 0:
@@ -212,7 +236,7 @@ def _final_scores(cli: FitCLI) -> tuple[float, float] | None:
 def fast_bf16() -> bool:
     """Whether the device that trains multiplies bfloat16 faster than float32."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, name, bool)()) for name in known)
 
@@ -235,15 +259,28 @@ def _quieten() -> None:
 
 def _require_files(words: Sequence[str]) -> None:
     """Say of a missing configuration that it is missing, before anything is parsed."""
-    for flag, value in zip(words, words[1:], strict=False):
+    for flag, value in pairwise(words):
         if flag in ("-c", "--config") and not Path(value).is_file():
             raise MissingFileError(f"{flag} {value}", "does not exist")
 
 
-def _worded(message: str) -> ConfigError:
-    return ConfigError("configuration", " ".join(message.split()))
+def _worded(message: str, parser: LightningArgumentParser) -> ConfigError:
+    """Word jsonargparse's complaint as this project's: WHAT: WHY; REMEDY."""
+    text = " ".join(message.split())
+    if found := re.match(r"[Uu]nrecognized arguments: (\S+)", text):
+        key = found[1].split("=")[0]
+        return ConfigError(key, "is no known key", _nearest(key.lstrip("-"), parser))
+    if found := re.search(r"Group '(\S+)' does not accept option '(\S+)'", text):
+        key = f"{found[1]}.{found[2]}"
+        return ConfigError(key, "is no known key", _nearest(key, parser))
+    if found := re.search(r"arguments are required: (.*)", text):
+        return ConfigError(f"--{found[1]}", "is required", "see adapool-sr fit --help")
+    if found := re.match(r"Parser key \"(\S+)\": (.*)", text):
+        return ConfigError(found[1], found[2])
+    return ConfigError("configuration", text)
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else ""
+def _nearest(key: str, parser: LightningArgumentParser) -> str:
+    known = [action.dest for action in parser._actions if action.dest != "help"]
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]}?" if near else "see adapool-sr fit --help-all"

@@ -11,6 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from adapool_sr.data.modules import SRDataModule
+
 __all__ = ["Progress", "rewind"]
 
 
@@ -52,6 +54,8 @@ class Progress(ProgressBar):
         self._first = self._at_mark = trainer.global_step
         self._began = self._marked = time.monotonic()
         self._paused = 0.0
+        if self._on:
+            _say(_beginning(trainer, pl_module))
         if self._on and self._wants_bar:
             self._bar = tqdm(
                 total=trainer.max_steps, initial=self._first, unit="it", dynamic_ncols=True
@@ -81,11 +85,7 @@ class Progress(ProgressBar):
         self._marked, self._at_mark = now, step
         left = _clock((trainer.max_steps - step) / rate) if rate > 0 else "?"
         words = self._words(pl_module, outputs)
-        print(
-            f"step {step}/{trainer.max_steps}  {words}  {rate:.2f} it/s  {left} left",
-            file=sys.stderr,
-            flush=True,
-        )
+        _say(f"step {step}/{trainer.max_steps}  {words}  {rate:.2f} it/s  {left} left")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -101,11 +101,7 @@ class Progress(ProgressBar):
         validation = getattr(pl_module, "last_validation", None)
         if self._on and self._bar is None and validation is not None:
             step, psnr, ssim = validation
-            print(
-                f"step {step}  validation: PSNR {psnr:.3f} dB  SSIM {ssim:.4f}",
-                file=sys.stderr,
-                flush=True,
-            )
+            _say(f"step {step}  validation: PSNR {psnr:.3f} dB  SSIM {ssim:.4f}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -127,6 +123,21 @@ class Progress(ProgressBar):
         words = f"loss {float(loss):.5f}" if loss is not None else ""
         validation = getattr(pl_module, "last_validation", None)
         return f"{words}  val {validation[1]:.2f} dB" if validation and self._bar else words
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _beginning(trainer: Trainer, pl_module: LightningModule) -> str:
+    parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+    words = [f"{parameters:,} parameters"]
+    data: Any = getattr(trainer, "datamodule", None)
+    if isinstance(data, SRDataModule):
+        words.append(f"{len(data.training_names)} photos to train")
+        words.append(f"{len(data.validation_names)} to validate")
+    words.append(f"steps {trainer.global_step} to {trainer.max_steps}, {trainer.precision}")
+    return "; ".join(words)
 
 
 def _clock(seconds: float) -> str:

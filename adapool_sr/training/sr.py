@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class SRModule(L.LightningModule):
         warmup_steps: steps in which the learning rate rises to ``lr``.
         lr_floor: learning rate at the schedule's end, as a part of ``lr``.
         betas: of AdamW.
-        weight_decay: of AdamW; 0 makes it Adam.
+        weight_decay: of AdamW, for all but biases and β; 0 makes it Adam.
         clip_norm: largest norm of the gradient, 0 for no limit; ``trainer.gradient_clip_val`` wins.
         loss: "l1" or "charbonnier".
         ema_decay: decay of the averaged weights, see :class:`EMA`; 0 for none.
@@ -133,7 +134,8 @@ class SRModule(L.LightningModule):
             if averages is None:
                 result: Tensor = self.network(x)
             else:
-                result = functional_call(self.network, averages, (x,))
+                here = {name: tensor.to(x.device) for name, tensor in averages.items()}
+                result = functional_call(self.network, here, (x,))
         return result.float()
 
     @property
@@ -174,8 +176,16 @@ class SRModule(L.LightningModule):
         """AdamW (fused) with warm-up and half a cosine, by the step."""
         settings = self.hparams
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        decaying: list[Tensor] = []
+        others: list[Tensor] = []  # pulling a bias or AdaPool's β toward 0 is no regularisation
+        for name, parameter in self.network.named_parameters():
+            (others if "bias" in name or "beta" in name else decaying).append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": decaying},
+            {"params": others, "weight_decay": 0.0},
+        ]
         optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            groups,
             lr=settings["lr"],
             betas=tuple(settings["betas"]),
             weight_decay=settings["weight_decay"],
@@ -341,11 +351,22 @@ class SRModule(L.LightningModule):
             raise ModelFileError(
                 "--ckpt_path", f"holds another network ({told})", "use its model.network"
             )
+        self._tell_kept(checkpoint.get("hyper_parameters", {}))
         unlogged = saved["unlogged_loss"]
         self._loss_sum = None if unlogged["sum"] is None else torch.tensor(unlogged["sum"])
         self._loss_count = unlogged["count"]
         if self._trainer is not None:
             rewind(checkpoint, self.trainer)
+
+    def _tell_kept(self, theirs: Mapping[str, Any]) -> None:
+        """Warn of settings that a resumed run takes from its checkpoint whatever is asked."""
+        for key in ("lr", "betas", "weight_decay"):
+            if key in theirs and theirs[key] != self.hparams[key]:
+                warnings.warn(
+                    f"model.{key}: a resumed run keeps its checkpoint's {theirs[key]}, "
+                    f"{self.hparams[key]} is not used",
+                    stacklevel=2,
+                )
 
 
 def build_network(settings: Mapping[str, Any]) -> AdaPoolSR:
