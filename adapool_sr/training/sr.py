@@ -106,9 +106,9 @@ class SRModule(L.LightningModule):
         if seed is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.network = build_network(settings["network"])
+                self.network = _build_network(settings["network"])
         else:
-            self.network = build_network(settings["network"])
+            self.network = _build_network(settings["network"])
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scale: int = self.network.scale
         self.loss = find_loss(loss)
@@ -369,7 +369,7 @@ class SRModule(L.LightningModule):
                 )
 
 
-def build_network(settings: Mapping[str, Any]) -> AdaPoolSR:
+def _build_network(settings: Mapping[str, Any]) -> AdaPoolSR:
     """Make the network.
 
     Args:
