@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from adapool_sr.ops import library, reference
+from adapool_sr.ops import build, library, reference
 from adapool_sr.ops.checks import (
     Gain,
     check_gain,
@@ -53,10 +53,6 @@ class PoolMasks(NamedTuple):
 
 def _load_native() -> bool:
     """Load the native kernels once; a compiled graph does it while it is traced."""
-    try:
-        from adapool_sr.ops import build
-    except ImportError:
-        return False
     return build.load().kernel == "native"
 
 
