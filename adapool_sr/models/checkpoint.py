@@ -136,7 +136,9 @@ def _read_checkpoint(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
         str(path), "is no training checkpoint of this program", "give one that fit wrote"
     )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        # Not by its name: torch hands a file named .safetensors to another reader.
+        with path.open("rb") as file:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError) as error:
         raise foreign from error
     saved = checkpoint.get("adapool_sr") if isinstance(checkpoint, dict) else None

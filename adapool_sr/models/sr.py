@@ -98,10 +98,11 @@ class AdaPoolSR(nn.Module):
         Returns:
             (N, 3, scale·H, scale·W) in the dtype of ``lr``, not clamped.
         """
-        residual = self.shuffle(self._residual(lr.to(self.head.weight.dtype)))
+        residual: Tensor = self.shuffle(self._residual(lr.to(self.head.weight.dtype)))
         # bfloat16 keeps 8 bits: the enlarged input would lose what the residual adds.
         with torch.autocast(lr.device.type, enabled=False):
-            return enlarge(lr, self.scale) + residual.to(lr.dtype)
+            enlarged: Tensor = enlarge(lr, self.scale)
+            return enlarged + residual.to(lr.dtype)
 
     def _residual(self, x: Tensor) -> Tensor:
         """Features (N, 3·scale², H, W) from which the shuffle makes the HR residual."""

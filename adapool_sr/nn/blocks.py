@@ -29,4 +29,5 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + conv2(relu(conv1(x))), same shape and dtype as x."""
-        return x + self.conv2(torch.relu(self.conv1(x)))
+        change: Tensor = self.conv2(torch.relu(self.conv1(x)))
+        return x + change

@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+from adapool_sr.imaging.resize import enlarge
+from adapool_sr.models import AdaPoolSR
+
+SHAPES = [((6, 8), (0, 1)), ((5, 7), (1, 2)), ((4, 6, 8), (0, 1, 1))]
+
+
+def randomised(scale=2, widths=(6, 8), blocks=(0, 1), **arguments):
+    """A network whose last layer is not zero, in float64."""
+    torch.manual_seed(3)
+    network = AdaPoolSR(scale, widths, blocks, **arguments).double().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return network
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (7, 9), (8, 12)])
+def test_any_size_is_enlarged_by_the_scale(scale, size):
+    network = randomised(scale, (4, 6, 8), (0, 0, 1))
+    out = network(torch.rand(2, 3, *size, dtype=torch.double))
+    assert out.shape == (2, 3, scale * size[0], scale * size[1])
+    assert out.isfinite().all()
+
+
+def test_untrained_network_is_the_bicubic_enlargement():
+    x = torch.rand(1, 3, 9, 6)
+    torch.testing.assert_close(AdaPoolSR(3, (4, 6), (0, 1))(x), enlarge(x, 3))
+
+
+@pytest.mark.parametrize(("widths", "blocks"), SHAPES)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_receptive_radius_is_exact(widths, blocks, axis):
+    """Nothing further than the radius matters, and something at the radius does."""
+    network = randomised(2, widths, blocks)
+    radius, period = network.receptive_radius, network.size_multiple
+    length = 2 * (radius + period) + period
+    reached = 0
+    for position in range(length // 2, length // 2 + period):
+        shape = (3, length, period) if axis == 0 else (3, period, length)
+        x = torch.rand(1, *shape, dtype=torch.double, requires_grad=True)
+        row = network(x).select(2 + axis, 2 * position)
+        weights = torch.rand_like(row)
+        (row * weights).sum().backward()
+        touched = x.grad.abs().sum(dim=(0, 1, 3 - axis)).nonzero().flatten()
+        reach = (touched - position).abs().max().item()
+        assert reach <= radius
+        reached = max(reached, reach)
+    assert reached == radius
+
+
+def test_default_network_fits_the_tiny_budget():
+    network = AdaPoolSR()
+    assert sum(p.numel() for p in network.parameters()) <= 150_000
+    assert network.receptive_radius <= 48
+
+
+@pytest.mark.parametrize("beta", ["scalar", "channel"])
+def test_every_parameter_learns(beta):
+    network = randomised(2, (4, 5), (1, 1), beta=beta)
+    network(torch.rand(1, 3, 8, 8, dtype=torch.double)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_unpooled_branch_reaches_the_output(skip):
+    network = randomised(skip=skip)
+    x = torch.rand(1, 3, 8, 8, dtype=torch.double)
+    whole = network(x)
+    network.unpools[0].register_forward_hook(lambda *args: torch.zeros_like(args[2]))
+    assert not torch.allclose(network(x), whole)
+
+
+def test_channels_last_gives_the_same():
+    network = randomised().float()
+    x = torch.rand(2, 3, 11, 14)
+    plain = network(x)
+    last = network.to(memory_format=torch.channels_last)(
+        x.contiguous(memory_format=torch.channels_last)
+    )
+    torch.testing.assert_close(last, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_weights_keep_the_enlarged_input_in_float32():
+    network = AdaPoolSR(2, (4, 6), (0, 1)).bfloat16()  # its residual is zero
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(network(x), enlarge(x, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(AdaPoolSR(2, (4, 6), (0, 1))(x), enlarge(x, 2))
+
+
+def test_constructor_arguments_are_kept_and_make_the_same_network():
+    network = AdaPoolSR(3, (4, 6, 8), (1, 0, 2), skip=False, beta="scalar")
+    twin = AdaPoolSR(**network.config)
+    assert twin.config == network.config
+    assert {k: v.shape for k, v in twin.state_dict().items()} == {
+        k: v.shape for k, v in network.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": 0}, "scale: got 0"),
+        ({"scale": 9}, "scale: got 9"),
+        ({"widths": (8,)}, "widths: got"),
+        ({"widths": (8, 0)}, "widths: got"),
+        ({"blocks": (1,)}, "blocks: got"),
+        ({"blocks": (0, -1)}, "blocks: got"),
+        ({"beta": "map"}, "beta: got 'map'"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AdaPoolSR(**arguments)
