@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from adapool_sr.models import AdaPoolSR, checkpoint, registry
 
 
 @pytest.fixture
-def weights(tmp_path, monkeypatch):
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A register of four small models."""
     for name in ("tiny-x2", "tiny-x4", "base-x2", "clean"):
         scale = 4 if name.endswith("4") else 2
@@ -26,11 +28,11 @@ def weights(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_shipped_files_are_listed_by_name(weights):
+def test_shipped_files_are_listed_by_name(weights: Path) -> None:
     assert [m.name for m in registry.available()] == ["base-x2", "clean", "tiny-x2", "tiny-x4"]
 
 
-def test_spec_counts_the_parameters_and_keeps_the_metadata(weights):
+def test_spec_counts_the_parameters_and_keeps_the_metadata(weights: Path) -> None:
     spec = registry.find("tiny-x2")
     network = AdaPoolSR(**spec.config)
     assert spec.parameters == sum(p.numel() for p in network.parameters())
@@ -51,16 +53,18 @@ def test_spec_counts_the_parameters_and_keeps_the_metadata(weights):
         ("clean", None, "clean"),
     ],
 )
-def test_smallest_model_that_reaches_the_scale_is_found(weights, name, scale, found):
+def test_smallest_model_that_reaches_the_scale_is_found(
+    weights: Path, name: str | None, scale: Any, found: str
+) -> None:
     assert registry.find(name, scale).name == found
 
 
-def test_unknown_name_says_the_nearest_and_all(weights):
+def test_unknown_name_says_the_nearest_and_all(weights: Path) -> None:
     with pytest.raises(UnknownModelError, match=r"tinny.*did you mean 'tiny'\?.*base-x2, clean"):
         registry.find("tinny")
 
 
-def test_register_needs_no_torch():
+def test_register_needs_no_torch() -> None:
     code = (
         "import sys, adapool_sr.models.registry as r; r.available(); print('torch' in sys.modules)"
     )
@@ -71,14 +75,14 @@ def test_register_needs_no_torch():
 @pytest.mark.parametrize(
     "content", [b"", b"short", b"\xff" * 64, b"\x10" + bytes(7) + b"[1, 2, 3, 4, 5] " + bytes(9)]
 )
-def test_foreign_file_is_named(tmp_path, content):
+def test_foreign_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match=r"x\.safetensors: is no"):
         registry.read_spec(path)
 
 
-def test_safetensors_of_another_program_is_refused(tmp_path):
+def test_safetensors_of_another_program_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     path = tmp_path / "x.safetensors"
@@ -93,6 +97,6 @@ def test_safetensors_of_another_program_is_refused(tmp_path):
         registry.read_spec(path)
 
 
-def test_missing_file_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"absent\.safetensors: does not exist"):
         registry.read_spec(tmp_path / "absent.safetensors")

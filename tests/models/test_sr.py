@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +10,12 @@ from adapool_sr.models import AdaPoolSR
 SHAPES = [((6, 8), (0, 1)), ((5, 7), (1, 2)), ((4, 6, 8), (0, 1, 1))]
 
 
-def randomised(scale=2, widths=(6, 8), blocks=(0, 1), **arguments):
+def randomised(
+    scale: int = 2,
+    widths: Sequence[int] = (6, 8),
+    blocks: Sequence[int] = (0, 1),
+    **arguments: Any,
+) -> AdaPoolSR:
     """A network whose last layer is not zero, in float64."""
     torch.manual_seed(3)
     network = AdaPoolSR(scale, widths, blocks, **arguments).double().eval()
@@ -19,21 +27,21 @@ def randomised(scale=2, widths=(6, 8), blocks=(0, 1), **arguments):
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (7, 9), (8, 12)])
-def test_any_size_is_enlarged_by_the_scale(scale, size):
+def test_any_size_is_enlarged_by_the_scale(scale: Any, size: Any) -> None:
     network = randomised(scale, (4, 6, 8), (0, 0, 1))
     out = network(torch.rand(2, 3, *size, dtype=torch.double))
     assert out.shape == (2, 3, scale * size[0], scale * size[1])
     assert out.isfinite().all()
 
 
-def test_untrained_network_is_the_bicubic_enlargement():
+def test_untrained_network_is_the_bicubic_enlargement() -> None:
     x = torch.rand(1, 3, 9, 6)
     torch.testing.assert_close(AdaPoolSR(3, (4, 6), (0, 1))(x), enlarge(x, 3))
 
 
 @pytest.mark.parametrize(("widths", "blocks"), SHAPES)
 @pytest.mark.parametrize("axis", [0, 1])
-def test_receptive_radius_is_exact(widths, blocks, axis):
+def test_receptive_radius_is_exact(widths: Any, blocks: Any, axis: int) -> None:
     """Nothing further than the radius matters, and something at the radius does."""
     network = randomised(2, widths, blocks)
     radius, period = network.receptive_radius, network.size_multiple
@@ -45,21 +53,22 @@ def test_receptive_radius_is_exact(widths, blocks, axis):
         row = network(x).select(2 + axis, 2 * position)
         weights = torch.rand_like(row)
         (row * weights).sum().backward()
+        assert x.grad is not None
         touched = x.grad.abs().sum(dim=(0, 1, 3 - axis)).nonzero().flatten()
-        reach = (touched - position).abs().max().item()
+        reach = int((touched - position).abs().max())
         assert reach <= radius
         reached = max(reached, reach)
     assert reached == radius
 
 
-def test_default_network_fits_the_tiny_budget():
+def test_default_network_fits_the_tiny_budget() -> None:
     network = AdaPoolSR()
     assert sum(p.numel() for p in network.parameters()) <= 150_000
     assert network.receptive_radius <= 48
 
 
 @pytest.mark.parametrize("beta", ["scalar", "channel"])
-def test_every_parameter_learns(beta):
+def test_every_parameter_learns(beta: str) -> None:
     network = randomised(2, (4, 5), (1, 1), beta=beta)
     network(torch.rand(1, 3, 8, 8, dtype=torch.double)).square().sum().backward()
     for name, parameter in network.named_parameters():
@@ -68,7 +77,7 @@ def test_every_parameter_learns(beta):
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_unpooled_branch_reaches_the_output(skip):
+def test_unpooled_branch_reaches_the_output(skip: bool) -> None:
     network = randomised(skip=skip)
     x = torch.rand(1, 3, 8, 8, dtype=torch.double)
     whole = network(x)
@@ -76,17 +85,16 @@ def test_unpooled_branch_reaches_the_output(skip):
     assert not torch.allclose(network(x), whole)
 
 
-def test_channels_last_gives_the_same():
+def test_channels_last_gives_the_same() -> None:
     network = randomised().float()
     x = torch.rand(2, 3, 11, 14)
     plain = network(x)
-    last = network.to(memory_format=torch.channels_last)(
-        x.contiguous(memory_format=torch.channels_last)
-    )
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last = network(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(last, plain, rtol=1e-5, atol=1e-5)
 
 
-def test_bfloat16_weights_keep_the_enlarged_input_in_float32():
+def test_bfloat16_weights_keep_the_enlarged_input_in_float32() -> None:
     network = AdaPoolSR(2, (4, 6), (0, 1)).bfloat16()  # its residual is zero
     x = torch.rand(1, 3, 8, 8)
     assert torch.equal(network(x), enlarge(x, 2))
@@ -94,7 +102,7 @@ def test_bfloat16_weights_keep_the_enlarged_input_in_float32():
         assert torch.equal(AdaPoolSR(2, (4, 6), (0, 1))(x), enlarge(x, 2))
 
 
-def test_constructor_arguments_are_kept_and_make_the_same_network():
+def test_constructor_arguments_are_kept_and_make_the_same_network() -> None:
     network = AdaPoolSR(3, (4, 6, 8), (1, 0, 2), skip=False, beta="scalar")
     twin = AdaPoolSR(**network.config)
     assert twin.config == network.config
@@ -115,6 +123,6 @@ def test_constructor_arguments_are_kept_and_make_the_same_network():
         ({"beta": "map"}, "beta: got 'map'"),
     ],
 )
-def test_impossible_arguments_are_named(arguments, message):
+def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AdaPoolSR(**arguments)
