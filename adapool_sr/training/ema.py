@@ -45,8 +45,9 @@ class EMA(Callback):
         saved = checkpoint.get("adapool_sr", {}).get("ema", {})
         self.averages = {name: tensor.clone() for name, tensor in saved.items()}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the weights, unless a checkpoint brought an average."""
+        # not on_fit_start: global_step is restored only after it
         self._start(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from adapool_sr.data.modules import SRDataModule
 from adapool_sr.files.errors import ConfigError, MissingFileError
+from adapool_sr.models.checkpoint import load
 from adapool_sr.training.checkpoints import Checkpoints, GracefulStop
 from adapool_sr.training.progress import Progress
 from adapool_sr.training.samples import SampleImages
@@ -196,12 +197,13 @@ def _resume_from(given: str | None, root: Path) -> str | None:
     path = root / f"{given}.ckpt" if given in ("last", "best") else Path(given)
     if not path.is_file():
         raise MissingFileError(f"--ckpt_path {path}", "does not exist")
+    load(path)  # so that a file of another kind is refused in words, before photos are read
     return str(path)
 
 
 def _summary(cli: FitCLI) -> str:
     """The last line: where the checkpoint is, how good, how fast."""
-    trainer = cli.trainer
+    trainer: Any = cli.trainer
     saved = [callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)]
     words = [f"{trainer.global_step} steps: {saved[0].last_path}" if saved else "not saved"]
     scores = _final_scores(cli)
@@ -276,11 +278,17 @@ def _worded(message: str, parser: LightningArgumentParser) -> ConfigError:
     if found := re.search(r"arguments are required: (.*)", text):
         return ConfigError(f"--{found[1]}", "is required", "see adapool-sr fit --help")
     if found := re.match(r"Parser key \"(\S+)\": (.*)", text):
-        return ConfigError(found[1], found[2])
+        why = re.sub(r"<class '(\w+)'>", r"\1", found[2]).replace("typing.", "")
+        return ConfigError(found[1], why[:1].lower() + why[1:])
     return ConfigError("configuration", text)
 
 
 def _nearest(key: str, parser: LightningArgumentParser) -> str:
+    group, _, leaf = key.rpartition(".")
     known = [action.dest for action in parser._actions if action.dest != "help"]
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]}?" if near else "see adapool-sr fit --help-all"
+    beside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == group]
+    if near := difflib.get_close_matches(leaf, beside, n=1):
+        return f"did you mean {group}.{near[0]}?" if group else f"did you mean {near[0]}?"
+    if near := difflib.get_close_matches(key, known, n=1, cutoff=0.8):
+        return f"did you mean {near[0]}?"
+    return "see adapool-sr fit --help-all"
