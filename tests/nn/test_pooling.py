@@ -53,7 +53,7 @@ def test_a_learnable_beta_is_a_logit(shape: tuple[int, ...]) -> None:
     assert not list(pool.buffers())
     assert pool.beta is not None
     torch.testing.assert_close(pool.beta.detach(), start)
-    pool(image(2, 3, 8, 6)).square().sum().backward()
+    torch.autograd.backward(pool(image(2, 3, 8, 6)).square().sum())
     assert pool.logit is not None
     assert pool.logit.grad is not None
     assert pool.logit.grad.shape == shape
@@ -77,7 +77,7 @@ def test_a_predicted_beta_comes_with_the_call() -> None:
     beta = predict(x).sigmoid()
     y, masks = pool(x, beta)
     assert torch.equal(y, adapool2d(x, beta))
-    AdaUnpool2d()(y, masks).square().sum().backward()
+    torch.autograd.backward(AdaUnpool2d()(y, masks).square().sum())
     assert predict.weight.grad is not None
     assert bool((predict.weight.grad != 0).any())
     with pytest.raises(ValueError, match="with the module or with the call, got neither"):
@@ -107,7 +107,7 @@ def test_beta_follows_the_inputs_dtype(dtype: torch.dtype) -> None:
     assert y.dtype == masks.beta.dtype == dtype
     u = AdaUnpool2d()(y, like=x, beta=pool.beta)
     assert u.dtype == dtype
-    u.sum().backward()
+    torch.autograd.backward(u.sum())
     assert pool.logit is not None
     assert pool.logit.grad is not None
     assert pool.logit.grad.dtype == torch.float32
@@ -119,7 +119,7 @@ def test_under_autocast_a_network_runs_in_the_convolutions_dtype() -> None:
         y, masks = pool(convolution(image(1, 2, 4, 4)))
         u = unpool(y, masks)
     assert y.dtype == u.dtype == torch.bfloat16
-    u.sum().backward()
+    torch.autograd.backward(u.sum())
     assert pool.logit is not None
     assert pool.logit.grad is not None
 
@@ -192,7 +192,7 @@ def test_a_module_compiles_without_a_graph_break() -> None:
     network, x = Small(), image(2, 3, 7, 9)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), network(x))
-    compiled(x).square().sum().backward()
+    torch.autograd.backward(compiled(x).square().sum())
     assert network.pool.logit is not None
     assert network.pool.logit.grad is not None
     torch._dynamo.reset()

@@ -74,7 +74,7 @@ WINDOWS: list[Window] = [
 
 def starts(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> list[int]:
     """First row of each window; negative in the left padding."""
-    found = []
+    found: list[int] = []
     start = -padding
     while True:
         whole = start + kernel <= size + padding

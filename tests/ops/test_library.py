@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from typing import Any
 
 import pooling_truth as truth
@@ -167,7 +168,7 @@ def test_a_module_compiles_without_a_graph_break(dynamic: bool) -> None:
             network.zero_grad()
             leaf = x.clone().requires_grad_()
             u = run(leaf)
-            u.square().sum().backward()
+            torch.autograd.backward(u.square().sum())
             results.append([u.detach(), leaf.grad, *(p.grad for p in network.parameters())])
         torch.testing.assert_close(results[1], results[0])
     torch._dynamo.reset()
@@ -175,7 +176,10 @@ def test_a_module_compiles_without_a_graph_break(dynamic: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
-def test_a_module_compiles_with_inductor() -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_a_module_compiles_with_inductor(namespace: str) -> None:
+    if namespace == "adapool_reference":
+        pytest.skip("a minute of compiling; the operators are opaque to it either way")
     network = Both()
     x = mixed(2, 4, 7, 6, dtype=torch.float32)
     compiled = torch.compile(network, fullgraph=True)
