@@ -11,8 +11,8 @@ The native library adds CPU kernels to the operators of :mod:`adapool_sr.ops.lib
 meets a geometry, dtype or shape that is not its own calls the operator of the same name in
 ``adapool_reference`` through the dispatcher, so nobody has to ask beforehand what is covered.
 
-Environment: ``ADAPOOL_NATIVE=0`` keeps to the reference; ``ADAPOOL_ISA=avx512|avx2|baseline`` allows
-no wider instruction set; ``CXX`` names the compiler.
+Environment: ``ADAPOOL_NATIVE=0`` keeps to the reference; ``ADAPOOL_ISA=avx512|avx2|baseline``
+allows no wider instruction set; ``CXX`` names the compiler.
 """
 
 from __future__ import annotations

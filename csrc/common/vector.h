@@ -22,6 +22,8 @@
 #endif
 
 #define ADAPOOL_INLINE inline __attribute__((always_inline))
+// A loop over the four values of a window, unrolled so that they stay in registers.
+#define ADAPOOL_EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; ++i)
 
 namespace adapool::ADAPOOL_ISA {
 

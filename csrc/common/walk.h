@@ -33,7 +33,7 @@ struct Lanes {
 
   ADAPOOL_INLINE Window<kGeneral> window(int map) const {
     Window<kGeneral> w;
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       w.x[i] = windows_in[map][i];
       if constexpr (kGeneral) w.keep[i] = keep[i];
     }
@@ -156,19 +156,24 @@ class Walk {
     if constexpr (Method::kBetaGradient) keep_beta_gradient(lanes.beta_gradient, ow, c, done, kLanes);
   }
 
-  static __attribute__((noinline)) void again_generally(Lanes<Method, false>& lanes) {
+  // Copied both ways, so that the address of `lanes` is never taken and they stay in registers.
+  static ADAPOOL_INLINE void again_generally(Lanes<Method, false>& lanes) {
     Lanes<Method, true> general;
-    __builtin_memcpy(general.windows_in, lanes.windows_in, sizeof lanes.windows_in);
-    __builtin_memcpy(general.cells_in, lanes.cells_in, sizeof lanes.cells_in);
+    for (int k = 0; k < Method::kWindowsIn; ++k) {
+      ADAPOOL_EACH(i) general.windows_in[k][i] = lanes.windows_in[k][i];
+    }
+    for (int k = 0; k < Method::kCellsIn; ++k) general.cells_in[k] = lanes.cells_in[k];
     general.beta = lanes.beta;
     general.factor = lanes.factor;
     general.weight_grad = lanes.weight_grad;
     general.inverse_count = splat(0.25F);
-    for (int i = 0; i < 4; ++i) general.keep[i] = every();
+    ADAPOOL_EACH(i) general.keep[i] = every();
     run_general<Method>(general);
-    __builtin_memcpy(lanes.windows_out, general.windows_out, sizeof lanes.windows_out);
-    lanes.cells_out[0] = general.cells_out[0];
-    lanes.beta_gradient = general.beta_gradient;
+    for (int k = 0; k < Method::kWindowsOut; ++k) {
+      ADAPOOL_EACH(i) lanes.windows_out[k][i] = general.windows_out[k][i];
+    }
+    for (int k = 0; k < Method::kCellsOut; ++k) lanes.cells_out[k] = general.cells_out[k];
+    if constexpr (Method::kBetaGradient) lanes.beta_gradient = general.beta_gradient;
   }
 
   ADAPOOL_INLINE void load_window(const T* top, const T* bottom, Vec v[4]) const {

@@ -31,7 +31,7 @@ ADAPOOL_INLINE Vec dot(const Vec a[4], const Vec b[4]) {
 template <bool kGeneral>
 ADAPOOL_INLINE void keep_only(const Window<kGeneral>& window, Vec e[4]) {
   if constexpr (kGeneral) {
-    for (int i = 0; i < 4; ++i) e[i] = where(window.keep[i], e[i]);
+    ADAPOOL_EACH(i) e[i] = where(window.keep[i], e[i]);
   }
 }
 
@@ -54,7 +54,7 @@ struct Edscw {
     if constexpr (kGeneral) {
       // The sum of values near the largest float overflows where their mean does not.
       Vec parts[4];
-      for (int i = 0; i < 4; ++i) parts[i] = x[i] * window.inverse_count;
+      ADAPOOL_EACH(i) parts[i] = x[i] * window.inverse_count;
       const Vec careful = ((parts[0] + parts[1]) + parts[2]) + parts[3];
       mean = select(at_most(absolute(mean), splat(kLargest)), mean, careful);
     }
@@ -62,7 +62,7 @@ struct Edscw {
     const Vec mean_square = mean * mean;
     const Vec mean_square_tiny = mean_square + kTiny;
     Vec denominator[4];
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       x_size[i] = absolute(x[i]);
       denominator[i] = fma(x[i], x[i], mean_square_tiny);
     }
@@ -70,7 +70,7 @@ struct Edscw {
                     at_most(sum_of(denominator), splat(0x1p60F)));
     // Windows of zeros are common behind a ReLU and are right as they stand.
     if (kGeneral || !all(ordinary)) ordinary = either(ordinary, equal(sum_of(x_size), zero()));
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       const Vec difference = x_size[i] - mean_size;
       const Vec numerator = fma(difference, difference, splat(kTiny));
       Vec t;
@@ -91,7 +91,7 @@ struct Edscw {
   ADAPOOL_INLINE void score_gradient(const Window<kGeneral>& window, const Vec d[4],
                                      Vec out[4]) const {
     Vec by_mean[4];
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       // 2(m² - x²)/(x² + m²)², factor by factor: the square of a reciprocal may overflow.
       const Vec slope = ((mean_size - x_size[i]) * reciprocal[i]) *
                         ((mean_size + x_size[i]) * reciprocal[i]) * 2.0F;
@@ -113,7 +113,7 @@ struct Edscw {
     }
     Vec shared = signed_as(-sum_of(by_mean) * window.inverse_count, mean);
     if constexpr (kGeneral) shared = select(equal(mean_size, zero()), zero(), shared);
-    for (int i = 0; i < 4; ++i) out[i] = out[i] + shared;
+    ADAPOOL_EACH(i) out[i] = out[i] + shared;
   }
 
  private:
@@ -144,13 +144,13 @@ struct Em {
 
   ADAPOOL_INLINE void compute(const Window<kGeneral>& window) {
     Vec x[4];
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       x[i] = window.x[i];
       // The first place is in the image in every window.
       if constexpr (kGeneral) x[i] = select(window.keep[i], x[i], window.x[0]);
     }
     const Vec top = larger(larger(x[0], x[1]), larger(x[2], x[3]));
-    for (int i = 0; i < 4; ++i) e[i] = exp_nonpositive(x[i] - top);
+    ADAPOOL_EACH(i) e[i] = exp_nonpositive(x[i] - top);
     keep_only(window, e);
     total = sum_of(e);
   }

@@ -20,7 +20,7 @@ struct Ada {
 };
 
 ADAPOOL_INLINE void scale_all(const Vec e[4], Vec factor, Vec out[4]) {
-  for (int i = 0; i < 4; ++i) out[i] = e[i] * factor;
+  ADAPOOL_EACH(i) out[i] = e[i] * factor;
 }
 ADAPOOL_INLINE void normalise(const Vec e[4], Vec total, Vec w[4]) {
   scale_all(e, divide(splat(1.0F), total), w);
@@ -72,26 +72,26 @@ struct PoolBackward {
     const Vec grad_em = (1.0F - lanes.beta) * grad;
     Vec* out = lanes.windows_out[0];
     if (!lanes.weight_grad) {
-      for (int i = 0; i < 4; ++i) out[i] = fma(w[i], grad_edscw, v[i] * grad_em);
+      ADAPOOL_EACH(i) out[i] = fma(w[i], grad_edscw, v[i] * grad_em);
       return ada.edscw.ordinary;
     }
     // ds_i = w_i (G_i - Σ w_j G_j) with G_i = g·x_i + the mask's gradient.
     Vec d[4], d_em[4];
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       d[i] = grad_edscw * (window.x[i] - y_edscw);
       d_em[i] = grad_em * (window.x[i] - y_em);
     }
     if constexpr (kMasks) {
       const Vec mean = dot(w, lanes.windows_in[1]);
       const Vec mean_em = dot(v, lanes.windows_in[2]);
-      for (int i = 0; i < 4; ++i) {
+      ADAPOOL_EACH(i) {
         d[i] = d[i] + (lanes.windows_in[1][i] - mean);
         d_em[i] = d_em[i] + (lanes.windows_in[2][i] - mean_em);
       }
     }
-    for (int i = 0; i < 4; ++i) d[i] = w[i] * d[i];
+    ADAPOOL_EACH(i) d[i] = w[i] * d[i];
     ada.edscw.score_gradient(window, d, out);
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       out[i] = fma(w[i], grad_edscw, out[i]);
       out[i] = fma(v[i], grad_em + d_em[i], out[i]);
     }
@@ -108,7 +108,7 @@ struct Unpool {
   template <bool kGeneral>
   static ADAPOOL_INLINE Mask run(Lanes<Unpool, kGeneral>& lanes) {
     const Vec y = lanes.cells_in[0] * lanes.factor;
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       const Vec w = lanes.windows_in[0][i];
       const Vec mixed = kSingle ? w : mix(lanes.beta, w, lanes.windows_in[kSingle ? 0 : 1][i]);
       lanes.windows_out[0][i] = y * mixed;
@@ -127,7 +127,7 @@ struct UnpoolBackward {
   static ADAPOOL_INLINE Mask run(Lanes<UnpoolBackward, kGeneral>& lanes) {
     constexpr int kSecond = kSingle ? 1 : 2;
     Vec v[4], dw[4], mixed[4], difference[4];
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       v[i] = lanes.windows_in[0][i] * lanes.factor;
       if constexpr (kGeneral) v[i] = where(lanes.keep[i], v[i]);
       dw[i] = v[i] * lanes.cells_in[0];
@@ -139,13 +139,13 @@ struct UnpoolBackward {
     }
     lanes.cells_out[0] = dot(mixed, v);
     if constexpr (kSingle) {
-      for (int i = 0; i < 4; ++i) lanes.windows_out[0][i] = dw[i];
+      ADAPOOL_EACH(i) lanes.windows_out[0][i] = dw[i];
     } else {
       scale_all(dw, lanes.beta, lanes.windows_out[0]);
       scale_all(dw, 1.0F - lanes.beta, lanes.windows_out[1]);
       if constexpr (kGeneral) {
         for (int k = 0; k < 2; ++k) {
-          for (int i = 0; i < 4; ++i) {
+          ADAPOOL_EACH(i) {
             lanes.windows_out[k][i] = where(lanes.keep[i], lanes.windows_out[k][i]);
           }
         }
@@ -170,7 +170,7 @@ struct UnpoolLike {
     normalise(ada.edscw.e, ada.edscw.total, w);
     normalise(ada.em.e, ada.em.total, v);
     const Vec y = lanes.cells_in[0] * lanes.factor;
-    for (int i = 0; i < 4; ++i) lanes.windows_out[0][i] = y * mix(lanes.beta, w[i], v[i]);
+    ADAPOOL_EACH(i) lanes.windows_out[0][i] = y * mix(lanes.beta, w[i], v[i]);
     return ada.edscw.ordinary;
   }
 };
@@ -188,7 +188,7 @@ struct UnpoolLikeBackward {
     Vec w[4], v[4], mixed[4], difference[4], grad[4], dw[4];
     normalise(ada.edscw.e, ada.edscw.total, w);
     normalise(ada.em.e, ada.em.total, v);
-    for (int i = 0; i < 4; ++i) {
+    ADAPOOL_EACH(i) {
       grad[i] = lanes.windows_in[0][i] * lanes.factor;
       dw[i] = grad[i] * lanes.cells_in[0];
       difference[i] = w[i] - v[i];
@@ -198,16 +198,16 @@ struct UnpoolLikeBackward {
     lanes.beta_gradient = dot(dw, difference);
     Vec* out = lanes.windows_out[0];
     if (!lanes.weight_grad) {
-      for (int i = 0; i < 4; ++i) out[i] = zero();
+      ADAPOOL_EACH(i) out[i] = zero();
       return ada.edscw.ordinary;
     }
     const Vec mean = dot(w, dw);
     const Vec mean_em = dot(v, dw);
     Vec d[4];
-    for (int i = 0; i < 4; ++i) d[i] = lanes.beta * w[i] * (dw[i] - mean);
+    ADAPOOL_EACH(i) d[i] = lanes.beta * w[i] * (dw[i] - mean);
     ada.edscw.score_gradient(window, d, out);
     const Vec rest = 1.0F - lanes.beta;
-    for (int i = 0; i < 4; ++i) out[i] = fma(rest * v[i], dw[i] - mean_em, out[i]);
+    ADAPOOL_EACH(i) out[i] = fma(rest * v[i], dw[i] - mean_em, out[i]);
     return ada.edscw.ordinary;
   }
 };
