@@ -90,9 +90,9 @@ def _processor() -> str:
 
 def _kernels() -> dict[str, str]:
     """Which pooling kernels run on the CPU and why; builds them if that is still to do."""
-    from adapool_sr.ops import build
+    from adapool_sr.ops.build import load
 
-    status = build.load()
+    status = load()
     return {"cpu": status.kernel, "isa": status.isa, "why": status.why}
 
 
