@@ -104,11 +104,14 @@ def _jpeg(pixels: Pixels, metadata: Metadata, quality: int) -> tuple[bytes, list
     lost: list[str] = []
     optional: dict[str, Any] = {}
     # A JPEG segment holds 65533 bytes, the block's own heading included.
-    for name, value, heading in (("exif", metadata.exif, 6), ("xmp", metadata.xmp, 29)):
-        if len(value) + heading > 65533:
-            lost.append(f"{name.upper()} of {len(value)} bytes does not fit into a JPEG")
-        elif value:
-            optional[name] = value
+    if len(metadata.exif) + 6 > 65533:
+        lost.append(f"EXIF of {len(metadata.exif)} bytes does not fit into a JPEG")
+    elif metadata.exif:
+        optional["exif"] = b"Exif\0\0" + metadata.exif
+    if len(metadata.xmp) + 29 > 65533:
+        lost.append(f"XMP of {len(metadata.xmp)} bytes does not fit into a JPEG")
+    elif metadata.xmp:
+        optional["xmp"] = metadata.xmp
     if metadata.iptc:
         size = struct.pack(">H", len(metadata.iptc) + 2)
         optional["extra"] = b"\xff\xed" + size + metadata.iptc
