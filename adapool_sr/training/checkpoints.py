@@ -36,12 +36,14 @@ class GracefulStop(Callback):
 
     def __init__(self) -> None:
         self.requested = False
+        self._process = os.getpid()
         self._before: Any = None
         self._installed = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signal."""
         if threading.current_thread() is threading.main_thread():
+            self._process = os.getpid()
             self._before = signal.signal(signal.SIGINT, self._note)
             self._installed = True
 
@@ -65,6 +67,8 @@ class GracefulStop(Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a forked worker: the training process decides
+            return
         if self.requested:
             signal.signal(signal.SIGINT, self._before)
             raise KeyboardInterrupt

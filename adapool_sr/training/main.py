@@ -29,7 +29,7 @@ from adapool_sr.training.progress import Progress
 from adapool_sr.training.samples import SampleImages
 from adapool_sr.training.sr import SRModule
 
-__all__ = ["FitCLI", "fast_bf16", "print_full_help", "run"]
+__all__ = ["FitCLI", "build", "fast_bf16", "print_full_help", "run"]
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -119,7 +119,7 @@ def run(argv: Sequence[str], *, quiet: bool = False) -> int:
     """
     with warnings.catch_warnings():
         _quieten()
-        cli = _build(argv, quiet)
+        cli = build(argv, quiet=quiet)
         status = _fit(cli)
         if status == 0 and not quiet:
             print(_summary(cli))
@@ -151,7 +151,8 @@ _CLI_OPTIONS: dict[str, Any] = {
 }
 
 
-def _build(argv: Sequence[str], quiet: bool) -> FitCLI:
+def build(argv: Sequence[str], *, quiet: bool = False) -> FitCLI:
+    """Make trainer, module and data without training; for arguments and errors see :func:`run`."""
     words = [*argv, "--trainer.enable_progress_bar=false"] if quiet else list(argv)
     _require_files(words)
     try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning as L
@@ -17,11 +15,11 @@ from torch.func import functional_call
 
 from adapool_sr.files.errors import AdaPoolError, ConfigError, ModelFileError
 from adapool_sr.imaging.metrics import psnr_y, ssim_y, to_uint8
-from adapool_sr.models.sr import AdaPoolSR
 from adapool_sr.training.ema import EMA
 from adapool_sr.training.losses import find_loss
 from adapool_sr.training.progress import rewind
 from adapool_sr.training.provenance import describe_data, source_version
+from adapool_sr.training.settings import build_network, check_settings
 
 __all__ = ["SRModule", "learning_rate_factor"]
 
@@ -100,15 +98,15 @@ class SRModule(L.LightningModule):
             "notes": notes,
             "seed": seed,
         }
-        _check_settings(settings)
+        check_settings(settings)
         # Plain types only: anything else in the hyperparameters breaks weights_only loading.
         self.save_hyperparameters(settings, logger=False)
         if seed is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.network = _build_network(settings["network"])
+                self.network = build_network(settings["network"])
         else:
-            self.network = _build_network(settings["network"])
+            self.network = build_network(settings["network"])
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scale: int = self.network.scale
         self.loss = find_loss(loss)
@@ -251,7 +249,7 @@ class SRModule(L.LightningModule):
         self._loss_sum, self._loss_count = None, 0
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self._log_at_step({"loss": mean, "lr": float(rate)})
-        self.trainer.callback_metrics["loss"] = torch.tensor(mean)
+        self.log("loss", mean, logger=False)  # for callbacks to see
 
     def _require_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -367,43 +365,6 @@ class SRModule(L.LightningModule):
                     f"{self.hparams[key]} is not used",
                     stacklevel=2,
                 )
-
-
-def _build_network(settings: Mapping[str, Any]) -> AdaPoolSR:
-    """Make the network.
-
-    Args:
-        settings: arguments of :class:`~adapool_sr.models.sr.AdaPoolSR` by name.
-
-    Raises:
-        ConfigError: an argument that it doesn't have, or a value that it doesn't take.
-    """
-    known = list(inspect.signature(AdaPoolSR).parameters)
-    for key in settings:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"model.network.{key}", "is no argument of the network", remedy)
-    try:
-        return AdaPoolSR(**settings)
-    except (TypeError, ValueError) as error:
-        raise ConfigError("model.network", str(error)) from error
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    limits: Sequence[tuple[str, bool, str]] = [
-        ("lr", settings["lr"] > 0, "above 0"),
-        ("total_steps", settings["total_steps"] >= 1, "at least 1"),
-        ("warmup_steps", settings["warmup_steps"] >= 0, "at least 0"),
-        ("lr_floor", 0 <= settings["lr_floor"] <= 1, "between 0 and 1"),
-        ("betas", all(0 <= beta < 1 for beta in settings["betas"]), "at least 0 and below 1"),
-        ("weight_decay", settings["weight_decay"] >= 0, "at least 0"),
-        ("clip_norm", settings["clip_norm"] >= 0, "at least 0"),
-        ("ema_decay", 0 <= settings["ema_decay"] < 1, "at least 0 and below 1"),
-    ]
-    for key, fits, allowed in limits:
-        if not fits:
-            raise ConfigError(f"model.{key}", f"must be {allowed}, got {settings[key]}")
 
 
 def _as_float(x: Tensor) -> Tensor:

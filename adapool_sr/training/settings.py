@@ -1,0 +1,55 @@
+"""Checks of what a configuration says of the model, before anything is built."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapool_sr.files.errors import ConfigError
+from adapool_sr.models.sr import AdaPoolSR
+
+__all__ = ["build_network", "check_settings"]
+
+
+def build_network(settings: Mapping[str, Any]) -> AdaPoolSR:
+    """Make the network.
+
+    Args:
+        settings: arguments of :class:`~adapool_sr.models.sr.AdaPoolSR` by name.
+
+    Raises:
+        ConfigError: an argument that it doesn't have, or a value that it doesn't take.
+    """
+    known = list(inspect.signature(AdaPoolSR).parameters)
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"model.network.{key}", "is no argument of the network", remedy)
+    try:
+        return AdaPoolSR(**settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("model.network", str(error)) from error
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse values that :class:`~adapool_sr.training.SRModule` cannot take.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+    limits: Sequence[tuple[str, bool, str]] = [
+        ("lr", settings["lr"] > 0, "above 0"),
+        ("total_steps", settings["total_steps"] >= 1, "at least 1"),
+        ("warmup_steps", settings["warmup_steps"] >= 0, "at least 0"),
+        ("lr_floor", 0 <= settings["lr_floor"] <= 1, "between 0 and 1"),
+        ("betas", all(0 <= beta < 1 for beta in settings["betas"]), "at least 0 and below 1"),
+        ("weight_decay", settings["weight_decay"] >= 0, "at least 0"),
+        ("clip_norm", settings["clip_norm"] >= 0, "at least 0"),
+        ("ema_decay", 0 <= settings["ema_decay"] < 1, "at least 0 and below 1"),
+    ]
+    for key, fits, allowed in limits:
+        if not fits:
+            raise ConfigError(f"model.{key}", f"must be {allowed}, got {settings[key]}")
