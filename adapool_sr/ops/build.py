@@ -39,7 +39,7 @@ from typing import Literal
 import filelock
 import torch
 
-__all__ = ["Status", "load", "status"]
+__all__ = ["ISAS", "BuildError", "Status", "library_path", "load", "status"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Status:
     why: str
 
 
-class _BuildError(Exception):
+class BuildError(RuntimeError):
     """The kernels can't be built here; the message says why."""
 
 
@@ -100,14 +100,33 @@ def load() -> Status:
     global _status
     if _status is None:
         with _once:
-            if _status is None:
-                _status = _load()
+            if _status is not None:
+                return _status
+            _status, error = _load()
+        if error:
+            warnings.warn(
+                f"the native pooling kernels are not available: {error}. The operators run in "
+                "plain PyTorch, many times slower. Install a C++17 compiler (g++ or clang++), or "
+                "set ADAPOOL_NATIVE=0 to silence this.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     return _status
 
 
-def _load() -> Status:
+def library_path() -> Path:
+    """The native library's file, built if no cache has it.
+
+    Raises:
+        BuildError: it can't be built.
+    """
+    return _find_or_build()
+
+
+def _load() -> tuple[Status, str]:
+    """What runs, and what went wrong, if anything did."""
     if os.environ.get("ADAPOOL_NATIVE") == "0":
-        return Status("reference", "", "ADAPOOL_NATIVE=0")
+        return Status("reference", "", "ADAPOOL_NATIVE=0"), ""
     isa = os.environ.get("ADAPOOL_ISA", "")
     if isa and isa not in ISAS:
         raise ValueError(f"ADAPOOL_ISA must be one of {', '.join(ISAS)}, got {isa!r}")
@@ -117,17 +136,9 @@ def _load() -> Status:
         read = ctypes.CDLL(str(library)).adapool_isa
         read.restype = ctypes.c_char_p
         chosen = read().decode()
-    except (_BuildError, OSError, RuntimeError) as error:
-        why = str(error)
-        warnings.warn(
-            f"the native pooling kernels are not available: {why}. The operators run in plain "
-            "PyTorch, many times slower. Install a C++17 compiler (g++ or clang++), or set "
-            "ADAPOOL_NATIVE=0 to silence this.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return Status("reference", "", why)
-    return Status("native", chosen, f"built for this machine: {library}")
+    except (BuildError, OSError, RuntimeError) as error:
+        return Status("reference", "", str(error)), str(error)
+    return Status("native", chosen, f"built for this machine: {library}"), ""
 
 
 # --- what is built ---------------------------------------------------------------------------
@@ -137,7 +148,7 @@ def _sources() -> Path:
     """The folder of the C++ sources, in a checkout or an installed wheel."""
     spec = importlib.util.find_spec("adapool_sr.csrc")
     if spec is None or not spec.submodule_search_locations:
-        raise _BuildError("the package was installed without its C++ sources")
+        raise BuildError("the package was installed without its C++ sources")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -151,7 +162,7 @@ def _compiler() -> tuple[str, str]:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return path, done.stdout.partition("\n")[0]
-    raise _BuildError(f"no C++ compiler found (looked for {', '.join(names)})")
+    raise BuildError(f"no C++ compiler found (looked for {', '.join(names)})")
 
 
 def _ninja() -> str:
@@ -164,7 +175,7 @@ def _ninja() -> str:
             return str(path)
     found = shutil.which("ninja")
     if found is None:
-        raise _BuildError("ninja not found; run: pip install ninja")
+        raise BuildError("ninja not found; run: pip install ninja")
     return found
 
 
@@ -254,9 +265,9 @@ def _private_temporary() -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError as error:
-        raise _BuildError(f"no folder to build in: {error}") from error
+        raise BuildError(f"no folder to build in: {error}") from error
     if found.st_uid != os.getuid() or found.st_mode & 0o022 or folder.is_symlink():
-        raise _BuildError(f"{folder} belongs to or can be written by somebody else")
+        raise BuildError(f"{folder} belongs to or can be written by somebody else")
     return folder
 
 
@@ -267,7 +278,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise _BuildError(
+        raise BuildError(
             f"another process has been building for more than {_LOCK_SECONDS:.0f} s ({path})"
         ) from None
     except (NotImplementedError, OSError) as error:
@@ -318,12 +329,12 @@ def _build(text: str, library: Path, folder: Path) -> None:
             timeout=_BUILD_SECONDS,
         )
         if done.returncode != 0:
-            raise _BuildError(f"the compiler failed:\n{(done.stdout + done.stderr)[-2000:]}")
+            raise BuildError(f"the compiler failed:\n{(done.stdout + done.stderr)[-2000:]}")
         os.replace(folder / "adapool.so", library)
     except subprocess.TimeoutExpired:
-        raise _BuildError(f"the build took more than {_BUILD_SECONDS:.0f} s") from None
+        raise BuildError(f"the build took more than {_BUILD_SECONDS:.0f} s") from None
     except OSError as error:
-        raise _BuildError(f"the build failed: {error}") from error
+        raise BuildError(f"the build failed: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     _log.info("built the pooling kernels in %.1f s", time.perf_counter() - started)
