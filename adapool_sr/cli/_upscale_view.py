@@ -18,8 +18,8 @@ from adapool_sr.inference.upscaler import Upscaler
 
 __all__ = ["View"]
 
-# Of a file's share of the bar, what is left for encoding and writing it.
-_READ_SHARE = 0.9
+# Of a file's part of the bar, what the network fills; the rest comes with the file's name.
+_NETWORK_SHARE = 0.9
 _EVERY = 0.5  # seconds between progress events
 
 
@@ -38,8 +38,7 @@ class View(Observer):
         self._stream = sys.stderr if args.output == "-" else sys.stdout
         self._quiet = bool(args.quiet)
         self._bar: Any = None
-        self._shown = 0.0  # files, with fractions
-        self._settled = 0
+        self._shown: dict[str, float] = {}  # of each file that is under way
         self._last_event = 0.0
 
     def _emit(self, event: str, **fields: Any) -> None:
@@ -69,13 +68,18 @@ class View(Observer):
 
     def __enter__(self) -> View:
         if sys.stderr.isatty() and not self._quiet and self._plan.todo:
+            import shutil
+
             from tqdm import tqdm
 
+            shape = shutil.get_terminal_size()  # where a terminal has no size, tqdm shows nothing
             self._bar = tqdm(
                 total=len(self._plan.todo),
                 unit="file",
                 bar_format="{percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
                 leave=False,
+                ncols=shape.columns,
+                nrows=shape.lines,
                 file=sys.stderr,
             )
         return self
@@ -89,10 +93,11 @@ class View(Observer):
         if self._bar is not None:
             self._bar.close()
 
-    def _show(self, files: float) -> None:
-        if self._bar is not None and files > self._shown:
-            self._bar.update(files - self._shown)
-            self._shown = files
+    def _show(self, job: Job, share: float) -> None:
+        """Move the bar to where a file has come, as a share of it."""
+        if self._bar is not None:
+            self._bar.update(share - self._shown.get(job.name, 0.0))
+            self._shown[job.name] = share
 
     def _print(self, text: str) -> None:
         """Print a line above the bar."""
@@ -104,7 +109,7 @@ class View(Observer):
 
     def progress(self, job: Job, done: int, total: int) -> None:
         """Move the bar; an event at most twice a second."""
-        self._show(self._settled + _READ_SHARE * done / total)
+        self._show(job, _NETWORK_SHARE * done / total)
         now = time.monotonic()
         if self._json and now - self._last_event >= _EVERY:
             self._last_event = now
@@ -112,8 +117,7 @@ class View(Observer):
 
     def finished(self, job: Job, width: int, height: int) -> None:
         """Count a file that stands under its name."""
-        self._settled += 1
-        self._show(self._settled)
+        self._show(job, 1.0)
         self._emit(
             "file",
             input=job.name,
@@ -125,8 +129,7 @@ class View(Observer):
 
     def failed(self, job: Job, error: Exception) -> None:
         """Name a file that could not be done, also with ``--quiet``."""
-        self._settled += 1
-        self._show(self._settled)
+        self._show(job, 1.0)
         text = str(error)
         if not isinstance(error, AdaPoolError):
             text = f"{job.name}: {type(error).__name__}: {error}; --debug shows where"

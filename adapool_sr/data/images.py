@@ -95,7 +95,7 @@ def find_images(
     return kept, len(found) - len(kept)
 
 
-def load_pair(path: Path, scale: int, least: int = 1) -> Pair:
+def load_pair(path: Path, scale: int, least: int = 1, shrink: float = 1.0) -> Pair:
     """Read a photo, crop it to a multiple of the scale and shrink it.
 
     Args:
@@ -103,12 +103,15 @@ def load_pair(path: Path, scale: int, least: int = 1) -> Pair:
         scale: how much smaller the low resolution is.
         least: pixels that each side of the high resolution must have; smaller photos are
             mirrored out at the bottom and right.
+        shrink: factor up to 1 that makes the photo itself smaller first, by the exact bicubic.
 
     Raises:
         MissingFileError: there is no such file.
         UnreadableFileError: it is no picture, or damaged.
     """
     hr = read_rgb8(path)
+    if shrink < 1:
+        hr = imresize(hr, shrink)
     least = max(least, scale)
     short = max(0, least - hr.shape[1]), max(0, least - hr.shape[2])
     if any(short):
@@ -118,7 +121,9 @@ def load_pair(path: Path, scale: int, least: int = 1) -> Pair:
     return Pair(path, imresize(hr, 1 / scale).numpy(), hr.numpy(), grown=any(short))
 
 
-def load_pairs(paths: Sequence[Path], scale: int, least: int = 1) -> list[Pair]:
+def load_pairs(
+    paths: Sequence[Path], scale: int, least: int = 1, shrink: float = 1.0
+) -> list[Pair]:
     """Read many photos at once, as :func:`load_pair` does, a thread a processor.
 
     Raises:
@@ -127,7 +132,7 @@ def load_pairs(paths: Sequence[Path], scale: int, least: int = 1) -> list[Pair]:
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(min(count or 1, 16)) as pool:
-        jobs = [pool.submit(load_pair, path, scale, least) for path in paths]
+        jobs = [pool.submit(load_pair, path, scale, least, shrink) for path in paths]
         try:
             return [job.result() for job in jobs]
         except BaseException:  # one bad file, or Ctrl-C: don't read the other thousands first

@@ -64,6 +64,9 @@ class SRDataModule(L.LightningDataModule):
         max_val: most photos to validate on.
         weights: pattern of file names (or of whole paths) to a factor by which its pixels are seen
             more often than others'; the first that fits counts, 1 where none does.
+        shrinks: factors below 1, such as 0.5: the training photos are also seen shrunk by each,
+            which makes soft ones sharp and brings more edges to a patch. Copies smaller than a
+            patch are left out.
         augment: flip and turn patches in all eight ways.
         seed: of the samples; by default seed_everything's, or 0 where that wasn't called.
     """
@@ -80,6 +83,7 @@ class SRDataModule(L.LightningDataModule):
         val_every: int = 50,
         max_val: int = 20,
         weights: dict[str, float] | None = None,
+        shrinks: list[float] | None = None,
         augment: bool = True,
         seed: int | None = None,
     ) -> None:
@@ -94,6 +98,7 @@ class SRDataModule(L.LightningDataModule):
         self.val_every = val_every
         self.max_val = max_val
         self.weights = dict(weights or {})
+        self.shrinks = list(shrinks or ())
         self.augment = augment
         self.seed = seed
         self._check()
@@ -112,6 +117,9 @@ class SRDataModule(L.LightningDataModule):
             why = f"must be a multiple of the scale {self.scale}, got {self.patch_size}"
             remedy = f"use {max(1, self.patch_size // self.scale) * self.scale}"
             raise ConfigError("data.patch_size", why, remedy)
+        for shrink in self.shrinks:
+            if not 0 < shrink < 1:
+                raise ConfigError("data.shrinks", f"must lie between 0 and 1, got {shrink}")
         for pattern, factor in self.weights.items():
             if not 0 < factor < float("inf"):
                 remedy = "to leave photos out use data.holdout"
@@ -122,7 +130,7 @@ class SRDataModule(L.LightningDataModule):
     @property
     def training_names(self) -> list[str]:
         """File names of the photos that train, once :meth:`setup` has read them."""
-        return [pair.path.name for pair in self._train]
+        return [path.name for path in dict.fromkeys(pair.path for pair in self._train)]
 
     @property
     def validation_names(self) -> list[str]:
@@ -151,12 +159,15 @@ class SRDataModule(L.LightningDataModule):
         least = -(-(SSIM_WINDOW + 2 * self.scale) // self.scale) * self.scale
         self._val = load_pairs(chosen, self.scale, least)
         self._train = load_pairs(train, self.scale, self.patch_size)
+        for shrink in self.shrinks:
+            copies = load_pairs(train, self.scale, self.patch_size, shrink)
+            self._train += [pair for pair in copies if not pair.grown]
         self._announce(left_out, shared=train is paths and self.val is None)
 
     def _announce(self, left_out: int, shared: bool) -> None:
         pixels = sum(pair.megapixels for pair in self._train)
         grown = sum(pair.grown for pair in self._train)
-        words = [f"{len(self._train)} photos ({pixels:.1f} MP) to train"]
+        words = [f"{len(self.training_names)} photos ({pixels:.1f} MP) to train"]
         words += [f"{len(self._val)} to validate, {left_out} held out"]
         if grown:
             words += [f"{grown} smaller than {self.patch_size} pixels, mirrored out to it"]

@@ -3,14 +3,14 @@
 ::
 
     AdaPoolError                    what: why; remedy
-    ├── UsageError                  (ValueError)         a flag or value that cannot be meant; exit 2
+    ├── UsageError                  (ValueError)         a flag or value that can't be meant; exit 2
     │   ├── MissingFileError        (FileNotFoundError)  an input that is not there
     │   ├── OutputExistsError       (FileExistsError)    an output that would be overwritten
     │   ├── UnknownModelError       (LookupError)        a model name that is not known
     │   └── ConfigError                                  a configuration with unknown or bad keys
     ├── UnreadableFileError         (ValueError)         a file that is not what it should be
     ├── UnwritableFileError         (OSError)            a result that could not be written
-    ├── ModelFileError              (ValueError)         weights or a checkpoint that cannot be loaded
+    ├── ModelFileError              (ValueError)         weights that cannot be loaded
     └── MissingExtraError           (ImportError)        an optional dependency that is absent
 
 Every error is also the builtin that a Python user expects, so ``except ValueError`` keeps working.

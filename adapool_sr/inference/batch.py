@@ -153,8 +153,7 @@ class _Run:
                 write = writers.submit(self._write, job, picture, content.stamp)
                 self.writing.append((job, write))
                 del content, picture  # else they would live while the next one is waited for
-                while self.writing and self.writing[0][1].done():
-                    self._settle()
+                self._settle_written()
             while self.writing:
                 self._settle()
         finally:
@@ -183,11 +182,14 @@ class _Run:
         self.report.decoding += content.seconds
         for text in content.lost:
             self.observer.warning(job, text)
+
+        def progress(done: int, total: int) -> None:
+            self._settle_written()  # else a large picture would keep earlier ones from being told
+            self.observer.progress(job, done, total)
+
         start = time.perf_counter()
         try:
-            return self.upscaler.upscale_picture(
-                content.picture, lambda done, total: self.observer.progress(job, done, total)
-            )
+            return self.upscaler.upscale_picture(content.picture, progress)
         except Exception as error:  # as above
             self._fail(job, error)
             return None
@@ -210,6 +212,10 @@ class _Run:
             self.journal.finished(job.name, stamp)
         seconds = time.perf_counter() - start
         return _Written(lost, picture.width, picture.height, seconds)
+
+    def _settle_written(self) -> None:
+        while self.writing and self.writing[0][1].done():
+            self._settle()
 
     def _settle(self) -> None:
         """Wait for the oldest file that is being written and say what became of it."""

@@ -23,6 +23,8 @@ def describe_data(data: Any) -> dict[str, Any]:
         names = getattr(data, attribute, None)
         if names is not None:
             record[key] = len(names)
+    if getattr(data, "shrinks", None):
+        record["shrinks"] = list(data.shrinks)
     for key in ("holdout", "weights"):
         patterns = getattr(data, key, None)
         if patterns:  # patterns of file names; one with a folder in it loses the folder

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch import Tensor
 from adapool_sr.data import SRDataModule
 from adapool_sr.data.pairs import TrainingBatches
 from adapool_sr.files.errors import ConfigError, MissingFileError, UnreadableFileError
+from adapool_sr.imaging.resize import imresize
+from adapool_sr.io.images import read_rgb8
 
 # Lightning 2.6 with torch 2.13.
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
@@ -173,6 +176,27 @@ def test_weights_go_by_the_first_pattern_that_fits(photo_dir: Path) -> None:
     only = ready(photo_dir, val=str(photo_dir), holdout=["photo_[2-6].png"], augment=False)
     assert same(batches(heavy, 3), batches(only, 3))
     assert not same(batches(plain, 3), batches(only, 3))
+
+
+def test_photos_are_also_seen_shrunk(photo_dir: Path) -> None:
+    plain, shrunk = ready(photo_dir), ready(photo_dir, shrinks=[0.6, 0.05])
+    assert shrunk.training_names == plain.training_names
+    whole, copies = shrunk._train[: len(plain._train)], shrunk._train[len(plain._train) :]
+    # Copies smaller than a patch, all those by 0.05 among them, are left out.
+    assert 0 < len(copies) <= len(whole)
+    by_path = {pair.path: pair for pair in whole}
+    for copy in copies:
+        expected = imresize(read_rgb8(copy.path), 0.6)
+        height, width = (side - side % shrunk.scale for side in expected.shape[1:])
+        assert copy.hr.shape == (3, height, width)
+        assert np.array_equal(copy.hr, expected[:, :height, :width].numpy())
+        assert copy.hr.shape[1] < by_path[copy.path].hr.shape[1]
+
+
+@pytest.mark.parametrize("shrink", [0.0, 1.0, -0.5])
+def test_impossible_shrinks_are_refused(photo_dir: Path, shrink: float) -> None:
+    with pytest.raises(ConfigError, match=r"data\.shrinks: must lie between 0 and 1"):
+        SRDataModule(str(photo_dir), shrinks=[shrink])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
