@@ -6,16 +6,17 @@
 
 namespace adapool::ADAPOOL_ISA {
 
-// exp(t) for t in [-1, 0]: no range to reduce. Relative minimax fit with exp(0) = 1 exactly, so that a
-// flat window gets equal weights whose sum is a power of two.
+// exp(t) for t in [-1, 0], as the square of exp(t / 2): no range to reduce, and near -1, where a
+// polynomial's terms cancel, less to lose. Relative minimax fit with exp(0) = 1 exactly, so that a flat
+// window gets equal weights whose sum is a power of two.
 ADAPOOL_INLINE Vec exp_unit(Vec t) {
-  Vec p = splat(0x1.b94dd4p-11F);
-  p = fma(p, t, splat(0x1.f44836p-8F));
-  p = fma(p, t, splat(0x1.51877cp-5F));
-  p = fma(p, t, splat(0x1.550136p-3F));
-  p = fma(p, t, splat(0x1.fff928p-2F));
-  p = fma(p, t, splat(0x1.ffffdp-1F));
-  return fma(p, t, splat(1.0F));
+  Vec p = splat(0x1.aa544ep-13F);
+  p = fma(p, t, splat(0x1.4d4eccp-9F));
+  p = fma(p, t, splat(0x1.54d4c2p-6F));
+  p = fma(p, t, splat(0x1.fff8dap-4F));
+  p = fma(p, t, splat(0x1.ffffdep-2F));
+  p = fma(p, t, splat(1.0F));
+  return p * p;
 }
 
 // exp(t) for t ≤ 0, down to denormals, 0 from about -103.98 on and for -inf.

@@ -50,10 +50,6 @@ ADAPOOL_INLINE Vec zero() { return Vec{}; }
 ADAPOOL_INLINE Bits bits_of(Vec a) { return reinterpret_cast<Bits>(a); }
 ADAPOOL_INLINE Vec floats_of(Bits a) { return reinterpret_cast<Vec>(a); }
 ADAPOOL_INLINE Vec absolute(Vec a) { return floats_of(bits_of(a) & 0x7fffffffU); }
-// `magnitude` (≥ 0) with the sign of `sign`.
-ADAPOOL_INLINE Vec with_sign(Vec magnitude, Vec sign) {
-  return floats_of(bits_of(magnitude) | (bits_of(sign) & 0x80000000U));
-}
 
 ADAPOOL_INLINE Vec lane_numbers() {
   Vec v{};
@@ -62,7 +58,7 @@ ADAPOOL_INLINE Vec lane_numbers() {
 }
 
 // --- per instruction set -------------------------------------------------------------------------
-// larger(a, b) and smaller(a, b) give b where either is NaN.
+// larger(a, b) gives b where either is NaN.
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 
@@ -70,7 +66,6 @@ typedef __mmask16 Mask;
 ADAPOOL_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 ADAPOOL_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm512_fnmadd_ps(a, b, c); }
 ADAPOOL_INLINE Vec larger(Vec a, Vec b) { return _mm512_max_ps(a, b); }
-ADAPOOL_INLINE Vec smaller(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 ADAPOOL_INLINE Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 ADAPOOL_INLINE Mask at_most(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 ADAPOOL_INLINE Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
@@ -94,7 +89,6 @@ typedef Vec Mask;
 ADAPOOL_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 ADAPOOL_INLINE Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }
 ADAPOOL_INLINE Vec larger(Vec a, Vec b) { return _mm256_max_ps(a, b); }
-ADAPOOL_INLINE Vec smaller(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 ADAPOOL_INLINE Vec select(Mask m, Vec a, Vec b) { return _mm256_blendv_ps(b, a, m); }
 ADAPOOL_INLINE bool all(Mask m) { return _mm256_movemask_ps(m) == 0xff; }
 #elif defined(__SSE2__)
@@ -102,7 +96,6 @@ typedef Vec Mask;
 ADAPOOL_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 ADAPOOL_INLINE Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
 ADAPOOL_INLINE Vec larger(Vec a, Vec b) { return _mm_max_ps(a, b); }
-ADAPOOL_INLINE Vec smaller(Vec a, Vec b) { return _mm_min_ps(a, b); }
 ADAPOOL_INLINE Vec select(Mask m, Vec a, Vec b) {
   return floats_of((bits_of(m) & bits_of(a)) | (~bits_of(m) & bits_of(b)));
 }
@@ -110,8 +103,12 @@ ADAPOOL_INLINE bool all(Mask m) { return _mm_movemask_ps(m) == 0xf; }
 #else
 typedef Vec Mask;
 #if defined(__ARM_NEON) && defined(__aarch64__)
-ADAPOOL_INLINE Vec fma(Vec a, Vec b, Vec c) { return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
-ADAPOOL_INLINE Vec fnma(Vec a, Vec b, Vec c) { return (Vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+ADAPOOL_INLINE Vec fma(Vec a, Vec b, Vec c) {
+  return (Vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+ADAPOOL_INLINE Vec fnma(Vec a, Vec b, Vec c) {
+  return (Vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
 #else
 ADAPOOL_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 ADAPOOL_INLINE Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
@@ -120,7 +117,6 @@ ADAPOOL_INLINE Vec select(Mask m, Vec a, Vec b) {
   return floats_of((bits_of(m) & bits_of(a)) | (~bits_of(m) & bits_of(b)));
 }
 ADAPOOL_INLINE Vec larger(Vec a, Vec b) { return select(reinterpret_cast<Vec>(a > b), a, b); }
-ADAPOOL_INLINE Vec smaller(Vec a, Vec b) { return select(reinterpret_cast<Vec>(a < b), a, b); }
 ADAPOOL_INLINE bool all(Mask m) {
   Bits b = bits_of(m);
   uint32_t both = b[0];
@@ -205,7 +201,8 @@ ADAPOOL_INLINE void load_pairs(const float* p, Vec& even, Vec& odd) {
   odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 ADAPOOL_INLINE void store_pairs(float* p, Vec even, Vec odd) {
-  store(p, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  store(p, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
+                                   23));
   store(p + kLanes, __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
                                             14, 30, 15, 31));
 }

@@ -12,14 +12,14 @@
 namespace adapool::ADAPOOL_ISA {
 
 constexpr float kLargest = 0x1.fffffep127F;
-// Added where x² + m² may be 0, and to the numerator with it: D(0, 0) comes out as 0.
+// Added to x² + m², which may be 0, and to (|x| - |m|)²: D(0, 0) comes out as 0.
 constexpr float kTiny = 0x1p-126F;
 
 template <bool kGeneral>
 struct Window {
-  Vec x[4];          // 0 where cut off
-  Mask keep[4];      // read if general
-  Vec inverse_count; // 1/4, 1/2 or 1: exact
+  Vec x[4];           // 0 where cut off
+  Mask keep[4];       // read if general
+  Vec inverse_count;  // 1/4, 1/2 or 1: exact
 };
 
 ADAPOOL_INLINE Vec sum_of(const Vec v[4]) { return (v[0] + v[1]) + (v[2] + v[3]); }
@@ -42,10 +42,10 @@ struct Edscw {
   Vec e[4];
   Vec total;
   Vec mean;
-  Vec mean_size;     // |m|
-  Vec x_size[4];     // |x_i|
-  Vec reciprocal[4]; // of x_i² + m², if slopes are wanted
-  Mask ordinary;     // lanes in which no square over- or underflows
+  Vec mean_size;      // |m|
+  Vec x_size[4];      // |x_i|
+  Vec reciprocal[4];  // of x_i² + m², if slopes are wanted
+  Mask ordinary;      // lanes in which no square over- or underflows
 
   template <bool kSlopes>
   ADAPOOL_INLINE void compute(const Window<kGeneral>& window) {
@@ -72,13 +72,13 @@ struct Edscw {
     if (kGeneral || !all(ordinary)) ordinary = either(ordinary, equal(sum_of(x_size), zero()));
     ADAPOOL_EACH(i) {
       const Vec difference = x_size[i] - mean_size;
-      const Vec numerator = fma(difference, difference, splat(kTiny));
+      const Vec numerator = fnma(difference, difference, splat(-kTiny));
       Vec t;
       if constexpr (kSlopes) {
         reciprocal[i] = divide(splat(1.0F), denominator[i]);
-        t = -numerator * reciprocal[i];
+        t = numerator * reciprocal[i];
       } else {
-        t = -divide(numerator, denominator[i]);
+        t = divide(numerator, denominator[i]);
       }
       if constexpr (kGeneral) t = select(ordinary, t, scaled_exponent(i));
       e[i] = exp_unit(t);
@@ -103,7 +103,7 @@ struct Edscw {
         scaled(i, size, a, b);
         const Vec square = fma(a, a, b * b);
         const Vec scaled_slope = ((b - a) * (b + a) * 2.0F) / (square * square);
-        // Divided last: d is as small as x where both are tiny. The same for 0, where d is not NaN.
+        // Divided last: d is as small as x where both are tiny.
         const Mask none = equal(size, zero());
         by_x = select(ordinary, by_x, where_not(none, d[i] * (b * scaled_slope) / size));
         by_mean[i] = select(ordinary, by_mean[i], where_not(none, d[i] * (a * scaled_slope) / size));
