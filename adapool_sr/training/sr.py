@@ -16,7 +16,7 @@ from torch.func import functional_call
 from adapool_sr.files.errors import AdaPoolError, ConfigError, ModelFileError
 from adapool_sr.imaging.metrics import psnr_y, ssim_y, to_uint8
 from adapool_sr.training.ema import EMA
-from adapool_sr.training.losses import find_loss
+from adapool_sr.training.losses import find_loss, with_luma
 from adapool_sr.training.progress import rewind
 from adapool_sr.training.provenance import describe_data, source_version
 from adapool_sr.training.settings import build_network, check_settings
@@ -55,7 +55,9 @@ class SRModule(L.LightningModule):
         betas: of AdamW.
         weight_decay: of AdamW, for all but biases and β; 0 makes it Adam.
         clip_norm: largest norm of the gradient, 0 for no limit; ``trainer.gradient_clip_val`` wins.
-        loss: "l1" or "charbonnier".
+        loss: "l1", "charbonnier" or "mse".
+        luma_weight: share of the loss that is taken of luma instead of RGB, 0 to 1. Tables of
+            Y-PSNR see nothing else.
         ema_decay: decay of the averaged weights, see :class:`EMA`; 0 for none.
         name: name of the model in its file.
         license: licence of the weights, as its data allows.
@@ -74,7 +76,8 @@ class SRModule(L.LightningModule):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         clip_norm: float = 0.5,
-        loss: Literal["l1", "charbonnier"] = "l1",
+        loss: Literal["l1", "charbonnier", "mse"] = "l1",
+        luma_weight: float = 0.0,
         ema_decay: float = 0.999,
         name: str = "untitled",
         license: str = "unknown",
@@ -92,6 +95,7 @@ class SRModule(L.LightningModule):
             "weight_decay": weight_decay,
             "clip_norm": clip_norm,
             "loss": loss,
+            "luma_weight": luma_weight,
             "ema_decay": ema_decay,
             "name": name,
             "license": license,
@@ -109,7 +113,7 @@ class SRModule(L.LightningModule):
             self.network = build_network(settings["network"])
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scale: int = self.network.scale
-        self.loss = find_loss(loss)
+        self.loss = with_luma(find_loss(loss), luma_weight)
         self._loss_sum: Tensor | None = None  # over the steps since the last log
         self._loss_count = 0
         self._scores: list[tuple[float, float]] = []
@@ -319,6 +323,7 @@ class SRModule(L.LightningModule):
             "iterations": self.trainer.global_step,
             "commit": source_version(),
             "loss": settings["loss"],
+            "luma_weight": settings["luma_weight"],
             "lr": settings["lr"],
             "total_steps": settings["total_steps"],
         }

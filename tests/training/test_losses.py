@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adapool_sr.files.errors import ConfigError
-from adapool_sr.training.losses import charbonnier, find_loss, l1
+from adapool_sr.training.losses import charbonnier, find_loss, l1, mse, with_luma
 
 
 def test_l1_is_the_mean_absolute_difference() -> None:
@@ -24,7 +24,26 @@ def test_charbonnier_has_a_gradient_where_pictures_agree() -> None:
     assert gradient.tolist() == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("name", ["l1", "charbonnier"])
+def test_mse_is_the_mean_square() -> None:
+    assert mse(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 1.0])).item() == pytest.approx(0.125)
+
+
+def test_luma_has_its_share_of_the_loss() -> None:
+    hr = torch.zeros(1, 3, 2, 2)
+    green = hr.clone()
+    green[:, 1] = 0.6
+    of_rgb, of_luma = 0.2, 0.6 * 128.553 / (65.481 + 128.553 + 24.966)
+    assert with_luma(l1, 0.0)(green, hr).item() == pytest.approx(of_rgb)
+    assert with_luma(l1, 1.0)(green, hr).item() == pytest.approx(of_luma)
+    assert with_luma(l1, 0.25)(green, hr).item() == pytest.approx(0.75 * of_rgb + 0.25 * of_luma)
+
+
+def test_luma_of_grey_pictures_is_their_value() -> None:
+    hr, sr = torch.full((2, 3, 4, 4), 0.25), torch.full((2, 3, 4, 4), 0.75)
+    assert with_luma(mse, 0.5)(sr, hr).item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", ["l1", "charbonnier", "mse"])
 def test_bfloat16_results_are_compared_in_float32(name: str) -> None:
     sr = torch.full((2, 3, 8, 8), 0.5, dtype=torch.bfloat16)
     hr = torch.full((2, 3, 8, 8), 0.5001)  # bfloat16 would see no difference at all
@@ -34,5 +53,5 @@ def test_bfloat16_results_are_compared_in_float32(name: str) -> None:
 
 
 def test_unknown_loss_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"got 'l3'; one of: l1, charbonnier"):
+    with pytest.raises(ConfigError, match=r"got 'l3'; one of: l1, charbonnier, mse"):
         find_loss("l3")
