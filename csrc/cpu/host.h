@@ -2,6 +2,10 @@
 // the way to the reference for everything else. Stable ABI only.
 #pragma once
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -66,6 +70,21 @@ inline std::array<int64_t, 4> sizes_of(const Tensor& t) {
   return {s[0], s[1], s[2], s[3]};
 }
 
+// Fresh memory is handed out page by page at its first touch, which for a large result takes longer
+// than the arithmetic: 2 MiB pages, where the system leaves the choice, take a small part of that.
+inline void ask_for_huge_pages(const Tensor& t) {
+#ifdef __linux__
+  constexpr uintptr_t kPage = uintptr_t{1} << 21;
+  const size_t bytes = static_cast<size_t>(t.numel()) * t.element_size();
+  if (bytes < 4 * kPage) return;
+  const auto begin = reinterpret_cast<uintptr_t>(t.data_ptr());
+  const uintptr_t first = (begin + kPage - 1) & ~(kPage - 1);
+  const uintptr_t last = (begin + bytes) & ~(kPage - 1);
+  // Advice: where it is refused nothing is lost.
+  (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
 inline Tensor new_tensor(const std::array<int64_t, 4>& sizes, Format format, ScalarType type) {
   const auto strides = dense_strides(sizes, format);
   AtenTensorHandle handle = nullptr;
@@ -73,7 +92,9 @@ inline Tensor new_tensor(const std::array<int64_t, 4>& sizes, Format format, Sca
       type == ScalarType::Float ? aoti_torch_dtype_float32() : aoti_torch_dtype_bfloat16();
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       4, sizes.data(), strides.data(), dtype, aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
+  Tensor result(handle);
+  ask_for_huge_pages(result);
+  return result;
 }
 
 // The tensor itself if it is dense in `format`, else a copy: the kernels read dense maps of one format.

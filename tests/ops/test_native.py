@@ -165,6 +165,14 @@ def test_an_unknown_instruction_set_is_refused(isa: str, monkeypatch: pytest.Mon
         build.load()
 
 
+def test_results_of_many_megabytes_equal_the_reference() -> None:
+    maps = Maps((300, 301), True, channels=24)  # results of 16 MB ask for larger memory pages
+    arguments = (maps.x, maps.beta, *WINDOW, True, True)
+    got, wanted = (run(ops, "ada_pool_masks", arguments) for ops in (native, reference))
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+
+
 def test_mixed_formats_give_each_gradient_its_own_format() -> None:
     maps = Maps((6, 6))
     last = maps.x.contiguous(memory_format=torch.channels_last)
