@@ -19,12 +19,12 @@ __all__ = ["AdaPoolSR"]
 class AdaPoolSR(nn.Module):
     """Encoder-decoder on the low-resolution image that pools with AdaPool.
 
-    One thin convolution reads the image at full LR resolution. Each level down halves the map with
+    A thin convolution reads the image at full LR resolution. Each level down halves the map with
     :class:`~adapool_sr.nn.AdaPool2d`; the way back is :class:`~adapool_sr.nn.AdaUnpool2d`, which
     spreads a value over its window by the weights the encoder pooled with, recomputed from the
-    encoder's map so that none are stored. Most of the work is done at the lowest level, where a
-    pixel costs a quarter. A pixel shuffle makes the HR residual, added to the bicubically enlarged
-    input. AdaPool: Stergiou and Poppe, arXiv 2111.00772, equations 6-9.
+    encoder's map so that none are stored. Blocks below see twice as far and cost a quarter a
+    pixel; those at full resolution refine what came up. A pixel shuffle makes the HR residual,
+    added to the bicubically enlarged input. AdaPool: Stergiou and Poppe, arXiv 2111.00772.
 
     Args:
         scale: enlargement, 1 to 8.
@@ -47,8 +47,8 @@ class AdaPoolSR(nn.Module):
     def __init__(
         self,
         scale: int = 2,
-        widths: Sequence[int] = (32, 40),
-        blocks: Sequence[int] = (0, 4),
+        widths: Sequence[int] = (24, 40),
+        blocks: Sequence[int] = (4, 2),
         skip: bool = True,
         beta: str = "channel",
     ) -> None:
