@@ -1,0 +1,76 @@
+"""What the shipped weights can do, and that the pooled branch does it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from adapool_sr.imaging.metrics import modcrop, psnr_y, to_uint8
+from adapool_sr.imaging.resize import imresize
+from adapool_sr.io import list_images, read_rgb8
+from adapool_sr.models import AdaPoolSR, find, load
+
+SAMPLES = Path(__file__).resolve().parents[2] / "datasets" / "samples"
+
+
+@pytest.fixture(scope="module")
+def tiny() -> AdaPoolSR:
+    return load(find("tiny-x2")).network
+
+
+def mean_psnr(network: AdaPoolSR, folder: Path) -> float:
+    """Mean Y-PSNR of a folder of HR pictures, float32."""
+    scores = []
+    for path in list_images(folder):
+        hr = modcrop(read_rgb8(path), network.scale)
+        lr = imresize(hr, 1 / network.scale)
+        scores.append(psnr_y(enlarged(network, lr), hr, network.scale))
+    return sum(scores) / len(scores)
+
+
+@torch.inference_mode()
+def enlarged(network: AdaPoolSR, lr: Tensor) -> Tensor:
+    return to_uint8(network(lr[None].float() / 255)[0])
+
+
+def bicubic_psnr(folder: Path, scale: int) -> float:
+    scores = []
+    for path in list_images(folder):
+        hr = modcrop(read_rgb8(path), scale)
+        scores.append(psnr_y(imresize(imresize(hr, 1 / scale), scale), hr, scale))
+    return sum(scores) / len(scores)
+
+
+def without_unpool(network: AdaPoolSR, folder: Path) -> float:
+    """The same score with AdaUnpool's output set to zero."""
+    hooks = [
+        unpool.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
+        for unpool in network.unpools
+    ]
+    try:
+        return mean_psnr(network, folder)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_tiny_beats_bicubic_on_photos_it_has_never_seen(tiny: AdaPoolSR) -> None:
+    assert mean_psnr(tiny, SAMPLES) >= bicubic_psnr(SAMPLES, 2) + 1.0
+
+
+def test_tiny_reaches_its_figure_on_set5(tiny: AdaPoolSR, data_root: Path) -> None:
+    assert mean_psnr(tiny, data_root / "eval" / "Set5") >= 37.2
+
+
+def test_unpooled_branch_is_worth_0_3_db_on_set5(tiny: AdaPoolSR, data_root: Path) -> None:
+    folder = data_root / "eval" / "Set5"
+    assert mean_psnr(tiny, folder) >= without_unpool(tiny, folder) + 0.3
+
+
+def test_unpooled_branch_helps_on_the_samples(tiny: AdaPoolSR) -> None:
+    assert mean_psnr(tiny, SAMPLES) >= without_unpool(tiny, SAMPLES) + 0.02
+
+
+def test_tiny_fits_its_budget(tiny: AdaPoolSR) -> None:
+    assert sum(parameter.numel() for parameter in tiny.parameters()) <= 150_000
