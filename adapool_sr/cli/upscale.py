@@ -96,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 3 when some files of a folder failed.
     """
+    for flag, value in (("-i", args.input), ("-o", args.output)):
+        if not value:  # a shell's unset variable, which Path takes for the current folder
+            raise UsageError(flag, "is empty", "give a file, a folder or -")
     spec = _find_model(args)
     plan = _plan(args, spec)
     if args.dry_run:
@@ -148,6 +151,7 @@ def _plan(args: argparse.Namespace, spec: ModelSpec | None) -> Plan:
             raise UsageError("-o -", "takes one picture, the input is a folder", "give a folder")
         folder = Path(args.output)
         jobs = plan_folder(Path(args.input), folder, args.format)
+        _say_what_is_left_out(args, folder)
     elif args.input == "-" or args.output == "-":
         jobs = [_plan_stream(args)]
     else:
@@ -158,6 +162,18 @@ def _plan(args: argparse.Namespace, spec: ModelSpec | None) -> Plan:
         )
     plan: Plan = decide(jobs, policy, folder=folder, settings=_settings(args, spec))
     return plan
+
+
+def _say_what_is_left_out(args: argparse.Namespace, output: Path) -> None:
+    """Name the pictures that no run takes because they lie in its own output folder."""
+    from adapool_sr.io.listing import list_images
+
+    source = Path(args.input).resolve()
+    if output.is_dir() and source in output.resolve().parents and (own := list_images(output)):
+        say(
+            f"{output}: {len(own)} pictures in the output folder are not taken as inputs",
+            quiet=args.quiet,
+        )
 
 
 def _plan_stream(args: argparse.Namespace) -> Job:

@@ -174,6 +174,7 @@ class _Run:
         stamp = Stamp.of(job.source) if isinstance(job.source, Path) else None
         picture = read(job.source, self.options.max_pixels)
         height, width = self.upscaler.size_of(picture.height, picture.width)
+        self.upscaler.check_size(picture.height, picture.width, job.name)
         check_format(picture, job.kind, width, height, str(job.target or "output"))
         picture, lost = fitted(picture, job.kind)
         return _Read(picture, stamp, lost, time.perf_counter() - start)

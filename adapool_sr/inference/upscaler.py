@@ -131,6 +131,32 @@ class Upscaler:
             max(1, math.floor(width * self.scale + 0.5)),
         )
 
+    def check_size(self, height: int, width: int, name: str) -> None:
+        """Refuse, before any work, a result that the memory there is cannot hold.
+
+        Args:
+            height: of the input.
+            width: of the input.
+            name: the input, for the message.
+
+        Raises:
+            UsageError: says how much it needs and how much there is.
+        """
+        high, wide = self.size_of(height, width)
+        pixels = 3 * height * width * self.model_scale ** (2 * self._passes)
+        exact = self.model_scale**self._passes == self.scale
+        # Quantised tile by tile where the network's factor is the one wanted; else float32
+        # first, and the exact resize computes in float64.
+        needed = pixels if exact else 4 * pixels + 8 * 3 * high * wide
+        free = available_bytes(torch.device("cpu"))
+        if needed > free:
+            raise UsageError(
+                f"-s {self.scale:g}",
+                f"makes {wide}x{high} pixels of {name}, which takes {needed / 1e9:.1f} GB of "
+                f"memory where {free / 1e9:.1f} GB are free",
+                "use a smaller factor",
+            )
+
     def tile_for(self, height: int, width: int) -> int:
         """Side of the tiles that an input of this size is cut into; 0 where it stays whole."""
         if self._tile != "auto":

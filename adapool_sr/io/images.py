@@ -187,14 +187,25 @@ def check_format(picture: Picture, kind: str, width: int, height: int, name: str
             f"{width}x{height} is more than the {LARGEST_SIDE[kind]} a side that {kind} holds",
             "use --format png",
         )
-    if kind == "jpg" and picture.alpha is not None:
+    if kind == "jpg" and picture.alpha is not None and not _opaque(picture.alpha):
         raise UsageError(
             name, "the input is partly transparent, which a JPEG cannot hold", "use png or webp"
         )
 
 
+def _opaque(alpha: Tensor) -> bool:
+    """Whether an alpha plane, float or integer, hides nothing."""
+    top = 1 if alpha.is_floating_point() else torch.iinfo(alpha.dtype).max
+    return int(alpha.cpu().numpy().min()) == top
+
+
 def fitted(picture: Picture, kind: str) -> tuple[Picture, list[str]]:
-    """The picture with the bit depth that a format holds, and a sentence if that is less."""
+    """The picture with the bit depth that a format holds, and a sentence if that is less.
+
+    A JPEG loses an alpha plane that hides nothing.
+    """
+    if kind == "jpg" and picture.alpha is not None and _opaque(picture.alpha):
+        picture = replace(picture, alpha=None)
     if picture.bit_depth == 16 and kind != "png":
         return replace(picture, bit_depth=8), [f"16 bits become 8, all that {kind} holds"]
     return picture, []

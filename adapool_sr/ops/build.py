@@ -25,6 +25,7 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -316,6 +317,24 @@ def _find_or_build() -> Path:
     return library
 
 
+def _run(command: list[str]) -> tuple[str, int]:
+    """Run a command and all that it starts; when left early, none of them stays behind."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # killing ninja alone would leave its compilers running
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=_BUILD_SECONDS)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return output, process.returncode
+
+
 def _build(text: str, library: Path, folder: Path) -> None:
     """Run ninja in ``folder`` and move its result to ``library``."""
     started = time.perf_counter()
@@ -323,15 +342,9 @@ def _build(text: str, library: Path, folder: Path) -> None:
     try:
         (folder / "build.ninja").write_text(text)
         jobs = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        done = subprocess.run(
-            [_ninja(), "-C", str(folder), "-j", str(jobs)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_BUILD_SECONDS,
-        )
-        if done.returncode != 0:
-            raise BuildError(f"the compiler failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        output, code = _run([_ninja(), "-C", str(folder), "-j", str(jobs)])
+        if code != 0:
+            raise BuildError(f"the compiler failed:\n{output[-2000:]}")
         os.replace(folder / "adapool.so", library)
     except subprocess.TimeoutExpired:
         raise BuildError(f"the build took more than {_BUILD_SECONDS:.0f} s") from None

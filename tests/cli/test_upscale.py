@@ -72,6 +72,34 @@ def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
+# --- what is refused before any work ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["-i", "-o"])
+def test_an_empty_path_is_not_the_current_folder(
+    upscale: Upscale, folder: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    words = {"-i": str(folder / "photo_1.png"), "-o": str(folder / "out.png"), flag: ""}
+    assert upscale(*(word for pair in words.items() for word in pair)) == 2
+    assert f"error: {flag}: is empty" in capsys.readouterr().err
+
+
+def test_a_result_that_no_memory_holds_is_refused_at_once(
+    upscale: Upscale, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "out.png"
+    assert upscale("-i", folder / "photo_1.png", "-o", out, "-s", "50000") == 2
+    assert "makes 1200000x800000 pixels" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_pictures_in_the_output_folder_are_said_to_be_left_out(
+    upscale: Upscale, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale("-i", folder, "-o", folder / "sub", "--dry-run") == 0
+    assert "1 pictures in the output folder are not taken as inputs" in capsys.readouterr().err
+
+
 # --- a file ----------------------------------------------------------------------------------
 
 

@@ -433,3 +433,12 @@ def test_many_threads_leave_warnings_and_limits_as_they_were() -> None:
 def test_a_header_is_probed_without_decoding() -> None:
     data = encoded(photo(), "PNG")
     assert probe(data[: len(data) // 2]) == (64, 48, False)
+
+
+def test_alpha_that_hides_nothing_does_not_keep_a_picture_from_jpeg() -> None:
+    opaque = Picture(torch.rand(3, 8, 9), torch.ones(1, 8, 9), 8)
+    content, _ = to_bytes(opaque, "jpg")
+    assert read(content).alpha is None
+    veiled = Picture(torch.rand(3, 8, 9), torch.full((1, 8, 9), 0.99), 8)
+    with pytest.raises(UsageError, match="partly transparent"):
+        to_bytes(veiled, "jpg")

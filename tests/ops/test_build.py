@@ -290,3 +290,21 @@ def test_the_kernels_compile_for_arm(tmp_path: Path) -> None:
     flags = [*build._FLAGS, "-DADAPOOL_ISA=baseline"]
     command = [compiler, *flags, "-c", str(source), "-o", str(tmp_path / "kernels.o")]
     subprocess.run(command, check=True)
+
+
+def test_a_build_left_early_leaves_no_compiler_running(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = place.folder / "still-here"
+    sleeper = f"sleep 30 & echo $! > '{marker}'; wait"
+    monkeypatch.setattr(build, "_BUILD_SECONDS", 1.0)
+    with pytest.raises(subprocess.TimeoutExpired):
+        build._run(["sh", "-c", sleeper])
+    started = int(marker.read_text())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{started}").exists():
+        state = Path(f"/proc/{started}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "Z":  # dead, not yet collected by its new parent
+            break
+        assert time.monotonic() < deadline, "the compiler's process goes on"
+        time.sleep(0.05)
