@@ -17,7 +17,7 @@ from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.files.writing import make_folder, write_whole
 from adapool_sr.inference.planning import Job, Plan
 from adapool_sr.inference.report import Report
-from adapool_sr.inference.upscaler import Upscaler
+from adapool_sr.inference.upscaler import Stopped, Upscaler
 from adapool_sr.io.images import Picture, check_format, fitted, read, to_bytes
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 
@@ -42,8 +42,12 @@ class Options:
 class Observer:
     """Hears what happens to the files of a run; all calls come from the thread that runs it.
 
-    This one keeps silent; a command overrides what it wants to show.
+    This one keeps silent and never stops a run; a command overrides what it wants.
     """
+
+    def should_stop(self) -> bool:
+        """Whether the run is to end; asked before each tile and between files."""
+        return False
 
     def progress(self, job: Job, done: int, total: int) -> None:
         """The network has read ``done`` of ``total`` pixels of a picture."""
@@ -96,6 +100,7 @@ def run_plan(
     Raises:
         AdaPoolError: what failed, where the plan is for a single file.
         UsageError: another run is writing into the folder.
+        Stopped: the observer's ``should_stop`` said so; no new file was begun.
     """
     report = Report(skipped=len(plan.skipped), resumed=len(plan.resumed))
     start = time.perf_counter()
@@ -144,6 +149,8 @@ class _Run:
         try:
             while reading:
                 job, content = self._next(reading)
+                if self.observer.should_stop():
+                    raise Stopped
                 for upcoming in islice(waiting, 1):  # is read while the network runs
                     reading.append((upcoming, readers.submit(self._read, upcoming)))
                 if content is None or (picture := self._enlarge(job, content)) is None:
@@ -190,7 +197,11 @@ class _Run:
 
         start = time.perf_counter()
         try:
-            return self.upscaler.upscale_picture(content.picture, progress)
+            return self.upscaler.upscale_picture(
+                content.picture, progress, self.observer.should_stop
+            )
+        except Stopped:
+            raise
         except Exception as error:  # as above
             self._fail(job, error)
             return None
