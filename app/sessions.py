@@ -77,7 +77,7 @@ class Session:
         return folder
 
     def take(self, upload: Path, name: str) -> Path:
-        """Make an uploaded file this session's picture; the one before is deleted.
+        """Make an uploaded file this session's picture.
 
         Args:
             upload: the uploaded file, which stays where it is.
@@ -91,10 +91,14 @@ class Session:
             os.link(upload, place)
         except OSError:  # another file system, or one without links
             shutil.copyfile(upload, place)
-        before, self.source = self.source, place
-        if before is not None:
-            shutil.rmtree(before.parent, ignore_errors=True)
+        self.source = place  # the one before stays until tidy(): a job may be reading it
         return place
+
+    def tidy(self) -> None:
+        """Delete all but the chosen picture; only while no job runs."""
+        for folder in self.folder.iterdir():
+            if self.source is None or folder != self.source.parent:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def end(self) -> None:
         """Stop the job, wait until it let go of its files, and delete the folder."""

@@ -171,10 +171,13 @@ class Workshop:
 
     Args:
         device: where and how to run.
+
+    Attributes:
+        device: the same.
     """
 
     def __init__(self, device: Device | None = None) -> None:
-        self._device = device or Device()
+        self.device = device or Device()
         self._pool = ThreadPoolExecutor(1, "network")
         self._jobs: list[Job] = []
         self._guard = threading.Lock()
@@ -226,8 +229,8 @@ class Workshop:
         """The Upscaler of a model and a factor; the last one is kept."""
         import torch
 
-        if self._device.threads is not None:
-            torch.set_num_threads(self._device.threads)
+        if self.device.threads is not None:
+            torch.set_num_threads(self.device.threads)
         if self._upscaler is not None and self._upscaler[0] == (model, scale):
             return self._upscaler[1]
         name = model if isinstance(model, Path) else find(model, scale).name
@@ -236,9 +239,9 @@ class Workshop:
         upscaler = Upscaler(
             self._models[name],
             scale=scale,
-            device=self._device.device,
-            precision=self._device.precision,
-            tile=self._device.tile,  # type: ignore[arg-type]  # "auto" is the only text
+            device=self.device.device,
+            precision=self.device.precision,
+            tile=self.device.tile,  # type: ignore[arg-type]  # "auto" is the only text
         )
         self._upscaler = ((model, scale), upscaler)
         return upscaler
@@ -268,7 +271,7 @@ class Workshop:
         report = batch.run_plan(
             decide([planned], "refuse"),
             upscaler,
-            batch.Options(max_pixels=self._device.max_pixels),
+            batch.Options(max_pixels=self.device.max_pixels),
             job,
         )
         job.check()
@@ -280,7 +283,7 @@ class Workshop:
             model=request.model.name if isinstance(request.model, Path) else request.model,
             seconds=report.network,
             lost=tuple(job.lost),
-            comparison=_comparison(job, target, self._device.max_pixels),
+            comparison=_comparison(job, target, self.device.max_pixels),
         )
 
 

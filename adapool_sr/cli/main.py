@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "measure a model on folders of high-resolution pictures, against bicubic",
     "export": "turn a training checkpoint (its averaged weights) into a weights file",
     "models": "list the models that ship",
+    "app": "open a page in the browser that makes pictures larger",
     "info": "say versions, devices, and which kernels run and why",
 }
 """Every command with its one line of help; the modules are not imported to print it."""
