@@ -102,7 +102,8 @@ function comparison(element) {
     if (document.fullscreenElement === root) port.style.height = "";
     else port.style.height = Math.round(close ? Math.max(240, Math.min(high, window.innerHeight * 0.72)) : high) + "px";
     const room = [port.clientWidth, port.clientHeight];
-    const grid = window.devicePixelRatio;
+    const grid = window.devicePixelRatio, box = port.getBoundingClientRect();
+    const origin = [box.left, box.top];
     const place = [wide, high].map((size, axis) => {
       if (size <= room[axis]) {
         centre[axis] = 0.5;
@@ -111,7 +112,8 @@ function comparison(element) {
         centre[axis] = Math.min(1 - half, Math.max(half, centre[axis]));
       }
       const start = room[axis] / 2 - centre[axis] * size;
-      return Math.round(start * grid) / grid; // on whole pixels, else 1:1 would be blurred
+      // on whole pixels of the screen, else 1:1 would be blurred
+      return Math.round((start + origin[axis]) * grid) / grid - origin[axis];
     });
     const cut = Math.min(wide, Math.max(0, split * room[0] - place[0]));
     for (const { which, layer, image, pieces } of layers) {

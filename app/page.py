@@ -206,7 +206,8 @@ def _drop_zone() -> str:
 def _status(text: str, share: float | None = None, busy: bool = False) -> str:
     bar = ""
     if busy:
-        bar = "<progress></progress>" if share is None else f'<progress value="{share:.3f}"></progress>'
+        fill = 'class="ap-unknown"' if share is None else f'style="width: {share:.1%}"'
+        bar = f'<div class="ap-track"><div {fill}></div></div>'
     return f'<div class="ap-status" role="status"><span>{html.escape(text)}</span>{bar}</div>'
 
 
@@ -222,6 +223,7 @@ def _progress(job: Job) -> str:
     if job.stage is Stage.NETWORK:
         return _status(f"{name}: {job.share:.0%} upscaled", job.share, busy=True)
     what = {
+        Stage.WAITING: "starting",
         Stage.WRITING: "writing the result",
         Stage.COMPARING: "preparing before and after",
     }.get(job.stage, "reading the picture")
@@ -240,7 +242,7 @@ def _ended(job: Job) -> str:
 def _result(result: Result, base: str) -> str:
     """The slider and the download; addresses are relative, for a page behind a proxy."""
     name = html.escape(result.path.name, quote=True)
-    facts = f"{name}: {result.width}x{result.height} pixels, {result.seconds:.1f} s with "
+    facts = f"{name}: {result.width}x{result.height} pixels, in {result.seconds:.1f} s with "
     bar = f"""<span class="ap-facts">{facts}{html.escape(result.model)}</span>
 <a class="ap-download" href="{base}/{quote(result.path.name)}" download="{name}">Download</a>"""
     if (pair := result.comparison) is None:

@@ -56,6 +56,7 @@ class Session:
         source: the chosen picture, as its bytes came; None before one is chosen.
         job: the last job; None before one was begun.
         seen: when the page was last heard of, on the monotonic clock.
+        uploads: the files that it sent.
     """
 
     def __init__(self, root: Path, now: float) -> None:
@@ -65,6 +66,7 @@ class Session:
         self.source: Path | None = None
         self.job: Job | None = None
         self.seen = now
+        self.uploads: set[Path] = set()
         self._count = 0
         self._lock = threading.Lock()
 
@@ -91,6 +93,7 @@ class Session:
             os.link(upload, place)
         except OSError:  # another file system, or one without links
             shutil.copyfile(upload, place)
+        self.uploads.add(upload)
         self.source = place  # the one before stays until tidy(): a job may be reading it
         return place
 
@@ -154,8 +157,13 @@ class Sessions:
         """End a session: stop its job and delete its files; unknown ones are fine."""
         with self._guard:
             session = self._open.pop(key, None)
-        if session is not None:
-            session.end()
+        if session is None:
+            return
+        session.end()
+        with self._guard:  # equal files of two pages are one file here
+            kept = {path for other in self._open.values() for path in other.uploads}
+        for path in session.uploads - kept:
+            _remove(path)
 
     def uploaded(self, path: str) -> Path:
         """Check that a path that a page sent is an uploaded file.
@@ -186,10 +194,9 @@ class Sessions:
             self.close(key)
         age = time.time() - KEPT_SECONDS
         for path in list(self.uploads.rglob("*")):
-            with suppress(OSError):  # gone meanwhile, or its folder holds another one
+            with suppress(OSError):  # gone meanwhile
                 if path.is_file() and path.stat().st_mtime < age:
-                    path.unlink()
-                    path.parent.rmdir()
+                    _remove(path)
 
     def end(self) -> None:
         """End all sessions and delete everything."""
@@ -199,6 +206,13 @@ class Sessions:
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
+
+
+def _remove(upload: Path) -> None:
+    """Delete an uploaded file and its folder, which is named after its content."""
+    with suppress(OSError):  # gone already, or the folder holds another one
+        upload.unlink()
+        upload.parent.rmdir()
 
 
 def _remove_left() -> None:

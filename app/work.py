@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from adapool_sr.files.errors import AdaPoolError
 from adapool_sr.inference import batch
 from adapool_sr.inference.planning import Job as PlannedFile
@@ -194,6 +196,14 @@ class Workshop:
             AdaPoolError: no such model, a damaged one, or a device that is not there.
         """
         return self._pool.submit(self._upscaler_for, model, scale).result().scale
+
+    def warm(self, model: str | Path, scale: float | None = None) -> None:
+        """Run the network once in the background: native kernels may have to be built first."""
+
+        def run() -> None:
+            self._upscaler_for(model, scale)(np.zeros((8, 8, 3), np.uint8))
+
+        self._pool.submit(run)
 
     def start(self, request: Request, folder: Path) -> Job:
         """Put a picture into the line.
