@@ -87,7 +87,7 @@ function comparison(element) {
     layer.append(image);
     return { which, layer, image, pieces: new Map() };
   });
-  let split = 0.5, close = false, centre = [0.5, 0.5];
+  let split = 0.5, close = false, centre = [0.5, 0.5], seen = [0, 1];
 
   const scale = () => {
     if (close) return 1 / window.devicePixelRatio; // a pixel of the result on one of the screen
@@ -115,7 +115,9 @@ function comparison(element) {
       // on whole pixels of the screen, else 1:1 would be blurred
       return Math.round((start + origin[axis]) * grid) / grid - origin[axis];
     });
-    const cut = Math.min(wide, Math.max(0, split * room[0] - place[0]));
+    const left = Math.max(0, place[0]), right = Math.min(room[0], place[0] + wide);
+    seen = [left, right - left]; // the part of the port that the picture covers
+    const cut = left + split * (right - left) - place[0];
     for (const { which, layer, image, pieces } of layers) {
       Object.assign(layer.style, {
         left: place[0] + "px", top: place[1] + "px", width: wide + "px", height: high + "px",
@@ -124,7 +126,9 @@ function comparison(element) {
       });
       if (side) load(which, layer, pieces, factor, place, room);
     }
-    line.style.left = split * room[0] + "px";
+    line.style.left = place[0] + cut + "px";
+    root.querySelector(".ap-tag-before").style.left = left + 8 + "px";
+    root.querySelector(".ap-tag-after").style.right = room[0] - right + 8 + "px";
     range.value = Math.round(split * 1000);
     port.classList.toggle("ap-close", close);
     zoom.textContent = close ? "Fit" : "1:1";
@@ -168,12 +172,12 @@ function comparison(element) {
   let held = null; // what the pointer moves, and from where
   const moveSplit = (event) => {
     const box = port.getBoundingClientRect();
-    split = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+    split = Math.min(1, Math.max(0, (event.clientX - box.left - seen[0]) / seen[1]));
   };
   port.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     const box = port.getBoundingClientRect();
-    const near = Math.abs(event.clientX - box.left - split * box.width) < 24;
+    const near = Math.abs(event.clientX - box.left - seen[0] - split * seen[1]) < 24;
     held = { pan: close && !near, x: event.clientX, y: event.clientY, centre: [...centre] };
     port.setPointerCapture(event.pointerId);
     if (!held.pan) moveSplit(event);

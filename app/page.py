@@ -71,7 +71,7 @@ class Page:
         """Build it."""
         script = (_HERE / "page.js").read_text(encoding="utf-8")
         labels = list(self._models)
-        with gr.Blocks(title="adapool-sr", analytics_enabled=False) as blocks:
+        with gr.Blocks(title="adapool-sr", analytics_enabled=False, fill_width=True) as blocks:
             gr.HTML(_HEAD)
             chooser = gr.HTML(
                 _drop_zone(), js_on_load=f"{script}\nchooser(element, trigger, upload);"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -105,8 +106,9 @@ def shot(page: Any, selector: str = ".ap-port") -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def part(page: Any, result: np.ndarray[Any, Any], seen: np.ndarray[Any, Any]) -> Any:
-    """What of a result an element at 1:1 should look like: it, and where it is cut."""
+def beside(page: Any, result: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """What the slider shows at 1:1, and the same part of the result: (H, W, 3) int each."""
+    seen = shot(page)
     place = page.evaluate(
         """() => {
           const box = (name) => document.querySelector(name).getBoundingClientRect();
@@ -114,8 +116,11 @@ def part(page: Any, result: np.ndarray[Any, Any], seen: np.ndarray[Any, Any]) ->
             box(".ap-port").top - box(".ap-after").top];
         }"""
     )
-    left, top = (round(value) for value in place)
-    return result[top : top + seen.shape[0], left : left + seen.shape[1]]
+    left, top = (math.floor(value) for value in place)  # as a screenshot of it is cut
+    seen = seen[max(0, -top) :, max(0, -left) :].astype(int)
+    truth = result[max(0, top) :, max(0, left) :].astype(int)
+    height, width = (min(a, b) for a, b in zip(seen.shape[:2], truth.shape[:2], strict=True))
+    return seen[:height, :width], truth[:height, :width]
 
 
 def pixels(path: Path | bytes) -> np.ndarray[Any, Any]:
@@ -152,7 +157,7 @@ def test_from_the_upload_to_a_download_that_equals_the_commands(
     page.locator(".ap-compare input[type=range]").fill("300")
     page.screenshot(path=tmp_path / "slider.png", full_page=True)
     clip = page.locator(".ap-after").evaluate("layer => layer.style.clipPath")
-    width = page.locator(".ap-port").evaluate("port => port.clientWidth")
+    width = page.locator(".ap-after").evaluate("layer => layer.clientWidth")
     assert float(re.findall(r"([\d.]+)px", clip)[-1]) == pytest.approx(0.3 * width, abs=1)
 
 
@@ -162,20 +167,19 @@ def test_before_and_after_stand_on_their_sides_of_the_line(
     page = visit()
     upscale(page, PHOTO)
     page.click(".ap-zoom")
-    box = page.locator(".ap-port").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
+    line = page.locator(".ap-line").bounding_box()
+    page.mouse.move(line["x"], line["y"] + 60)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 40, steps=5)
+    page.mouse.move(line["x"] - 200, line["y"] + 60, steps=5)
     page.mouse.up()
-    seen = shot(page)
     after = pixels(command(run_cli, PHOTO, tmp_path / "command"))
+    seen, truth = beside(page, after)
     height, width = seen.shape[:2]
-    truth = part(page, after, seen)
-    line = round(0.3 * width)
-    rows, right = slice(60, height - 10), slice(line + 40, width - 120)
-    assert np.array_equal(seen[rows, right], truth[rows, right])  # 1:1 shows the result's own pixels
-    side = slice(130, line - 40)
-    gap = np.abs(seen[rows, side].astype(int) - truth[rows, side].astype(int))
+    cut = width // 2 - 200
+    rows, right = slice(60, height - 10), slice(cut + 40, width)
+    assert np.array_equal(seen[rows, right], truth[rows, right])  # 1:1: the result's own pixels
+    side = slice(130, cut - 40)
+    gap = np.abs(seen[rows, side] - truth[rows, side])
     assert 0 < gap.mean() < 12  # bicubic: another picture, of the same place
 
 
@@ -192,16 +196,16 @@ def test_a_large_result_shows_its_true_pixels_in_pieces(
     page.wait_for_timeout(200)
     loaded = page.locator(".ap-piece").count()
     assert 2 <= loaded < 2 * 9  # those in view
-    seen = shot(page)
     after = pixels(command(run_cli, path, tmp_path / "command"))
-    height, width = seen.shape[:2]
-    rows, columns = slice(60, height - 10), slice(60, width - 120)
-    assert np.array_equal(seen[rows, columns], part(page, after, seen)[rows, columns])
+    seen, truth = beside(page, after)
+    rows, columns = slice(60, -20), slice(60, -60)
+    assert np.array_equal(seen[rows, columns], truth[rows, columns])
     box = page.locator(".ap-port").bounding_box()
-    page.mouse.move(box["x"] + 900, box["y"] + 300)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 100, box["y"] + 100, steps=4)
-    page.mouse.up()
+    for _ in range(2):
+        page.mouse.move(box["x"] + 900, box["y"] + 560)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 800, box["y"] + 60, steps=4)
+        page.mouse.up()
     page.wait_for_function(f"document.querySelectorAll('.ap-piece').length > {loaded}")
 
 
