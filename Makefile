@@ -10,11 +10,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all bench lint setup clean
+.PHONY: demo app test test-all bench lint setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) ## upscale a sample photo and compare it with bicubic
 	$(BIN)/python scripts/demo.py
+
+app: $(READY) ## the page, in the browser
+	$(BIN)/adapool-sr app --open
 
 test: $(READY) ## the tests but for the slow ones
 	$(BIN)/python -m pytest -m "not slow"
@@ -29,6 +32,7 @@ lint: $(READY) ## style, format and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy adapool_sr tests scripts benchmarks
+	$(BIN)/python -m mypy app
 
 setup: $(READY)
 

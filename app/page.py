@@ -71,6 +71,7 @@ class Page:
         """Build it."""
         script = (_HERE / "page.js").read_text(encoding="utf-8")
         labels = list(self._models)
+        blocks: gr.Blocks
         with gr.Blocks(title="adapool-sr", analytics_enabled=False, fill_width=True) as blocks:
             gr.HTML(_HEAD)
             chooser = gr.HTML(
@@ -191,7 +192,8 @@ def _key(request: gr.Request) -> str:
 
 
 _HEAD = """<div class="ap-head"><h1>adapool-sr</h1>
-<p>Enlarges a picture. It stays on the machine that runs this page, and is deleted when you close it.</p>
+<p>Enlarges a picture. It stays on the machine that runs this page,
+and is deleted when you close it.</p>
 </div>"""
 
 

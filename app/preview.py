@@ -89,16 +89,14 @@ def _bytes(pixels: _Pixels) -> _Pixels:
 
 
 def _planes(pixels: _Pixels) -> list[_Pixels]:
-    return [np.ascontiguousarray(pixels[:, :, index]) for index in range(pixels.shape[2])]
+    return [np.array(pixels[:, :, index], order="C") for index in range(pixels.shape[2])]
 
 
-def _store(
-    pixels: _Pixels, icc: bytes, folder: Path, name: str, check: Callable[[], None]
-) -> str:
+def _store(pixels: _Pixels, icc: bytes, folder: Path, name: str, check: Callable[[], None]) -> str:
     """Save an (H, W, C) uint8 picture as the slider needs it; give the main file's name."""
     height, width, channels = pixels.shape
     fits = icc[16:20] == (b"GRAY" if channels <= 2 else b"RGB ")
-    profile = {"icc_profile": icc} if fits else {}
+    profile: dict[str, Any] = {"icc_profile": icc} if fits else {}
     if max(height, width) <= WHOLE:
         _image(pixels).save(folder / f"{name}.png", compress_level=_LEVEL, **profile)
         return f"{name}.png"

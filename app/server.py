@@ -13,7 +13,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from adapool_sr.files.errors import UsageError
-
 from adapool_sr.models.registry import DEFAULT_NAME
 
 from .sessions import SWEEP_SECONDS, Sessions
@@ -34,7 +33,7 @@ _QUIET = {
     "DO_NOT_TRACK": "1",
 }
 
-# 'unsafe-inline' and 'unsafe-eval' are Gradio's: its settings and templates are scripts in the page.
+# 'unsafe-inline' and 'unsafe-eval' are Gradio's: its settings and templates are inline scripts.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -134,8 +133,8 @@ def application(sessions: Sessions, workshop: Any, options: Options) -> FastAPI:
             return FileResponse(place, headers=kept)
         return FileResponse(place, headers=kept, filename=place.name)
 
-    app.add_middleware(_Guard, loopback=options.host in _LOOPBACK)  # type: ignore[arg-type]
-    return gr.mount_gradio_app(
+    app.add_middleware(_Guard, loopback=options.host in _LOOPBACK)
+    mounted: FastAPI = gr.mount_gradio_app(
         app,
         page.blocks(),
         path="",
@@ -147,6 +146,7 @@ def application(sessions: Sessions, workshop: Any, options: Options) -> FastAPI:
         theme=theme(),
         css_paths=Path(__file__).parent / "page.css",
     )
+    return mounted
 
 
 class _Guard:

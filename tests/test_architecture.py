@@ -32,11 +32,20 @@ FLOORS = {
     "inference": 5,
     "training": 6,
     "evaluation": 6,
+    "app": 7,
     "cli": 8,
 }
+PAGE = ROOT / "app"  # is adapool_sr.app: setuptools maps it
+
+
+def _name(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return f"adapool_sr.{name}" if PAGE in path.parents else name
+
+
 MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in PACKAGE.rglob("*.py")
+    _name(path)
+    for path in [*PACKAGE.rglob("*.py"), *PAGE.rglob("*.py")]
     if path.name != "__main__.py"
 )
 
@@ -47,7 +56,9 @@ def imported_rooms(source: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             line, names = node.lineno, [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"line {node.lineno}: relative import"
+            if node.level:  # app/ has them, since type checkers don't see where it is mapped to
+                assert node.level == 1, f"line {node.lineno}: leaves its room by a relative import"
+                continue
             line, names = node.lineno, [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
             texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
@@ -70,7 +81,7 @@ def climbing(room: str, source: str) -> list[str]:
 
 
 def test_every_room_has_a_floor() -> None:
-    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    rooms = {path.parent.name for path in [*PACKAGE.glob("*/__init__.py"), PAGE / "__init__.py"]}
     assert rooms == set(FLOORS)
 
 
@@ -78,7 +89,7 @@ def test_every_room_has_a_floor() -> None:
 def test_no_import_climbs_or_goes_sideways(room: str) -> None:
     found = [
         f"{path.name} {text}"
-        for path in sorted((PACKAGE / room).rglob("*.py"))
+        for path in sorted((PAGE if room == "app" else PACKAGE / room).rglob("*.py"))
         for text in climbing(room, path.read_text(encoding="utf-8"))
     ]
     assert found == []
@@ -119,7 +130,7 @@ def test_all_lists_exactly_the_public_names(name: str) -> None:
     assert own <= set(listed), f"{name}: not in __all__: {sorted(own - set(listed))}"
 
 
-HEAVY = {"torch", "numpy", "cv2", "PIL", "lightning", "tensorboard"}
+HEAVY = {"torch", "numpy", "cv2", "PIL", "lightning", "tensorboard", "gradio"}
 HELP = """
 import sys
 from adapool_sr.cli.main import main

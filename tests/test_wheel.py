@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Folders of the checkout and where the wheel has them.
 FOLDERS = {
     "adapool_sr": "adapool_sr",
+    "app": "adapool_sr/app",
     "configs": "adapool_sr/configs",
     "csrc": "adapool_sr/csrc",
 }

@@ -26,6 +26,7 @@ _PACKAGES = (
     "ninja",
     "lightning",
     "tensorboard",
+    "gradio",
 )
 
 

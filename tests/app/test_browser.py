@@ -65,8 +65,11 @@ def visit(browser: Any, server: Any) -> Iterator[Visit]:
 def foreign(urls: list[str]) -> list[str]:
     """Those that leave the machine."""
     local = [urlparse(url) for url in urls]
-    return [url.geturl() for url in local if url.scheme in ("http", "https", "ws", "wss")
-            and url.hostname != "127.0.0.1"]
+    return [
+        url.geturl()
+        for url in local
+        if url.scheme in ("http", "https", "ws", "wss") and url.hostname != "127.0.0.1"
+    ]
 
 
 def choose(page: Any, path: Path) -> None:
