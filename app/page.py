@@ -19,7 +19,7 @@ from adapool_sr.models.registry import available, find
 from .sessions import Session, Sessions
 from .work import Job, Request, Result, Stage, Workshop, words
 
-__all__ = ["Choice", "Page", "theme"]
+__all__ = ["Choice", "Page", "shipped", "theme"]
 
 _HERE = Path(__file__).parent
 _EVERY = 0.2  # seconds between looks at a job

@@ -121,6 +121,7 @@ def test_a_running_page_gives_files_to_those_alone_who_know_their_address(serve:
             with pytest.raises(urllib.error.HTTPError) as refused:
                 urllib.request.urlopen(running.url + path)
             assert refused.value.code in (403, 404)
+            refused.value.close()
         assert running.process.poll() is None
         assert running.errors.read_text() == ""
         assert running.outgoing.read_text() == ""
