@@ -127,8 +127,13 @@ function comparison(element) {
       if (side) load(which, layer, pieces, factor, place, room);
     }
     line.style.left = place[0] + cut + "px";
-    root.querySelector(".ap-tag-before").style.left = left + 8 + "px";
-    root.querySelector(".ap-tag-after").style.right = room[0] - right + 8 + "px";
+    const [tagBefore, tagAfter] = root.querySelectorAll(".ap-tag");
+    tagBefore.style.left = left + 8 + "px";
+    tagAfter.style.right = room[0] - right + 8 + "px";
+    const at = split * (right - left); // a tag without room on its side is not shown
+    tagBefore.style.opacity = Number(at > tagBefore.offsetWidth + 16);
+    tagAfter.style.opacity = Number(right - left - at > tagAfter.offsetWidth + 16);
+    Object.assign(range.style, { marginLeft: left + "px", width: right - left + "px" });
     range.value = Math.round(split * 1000);
     port.classList.toggle("ap-close", close);
     zoom.textContent = close ? "Fit" : "1:1";

@@ -220,10 +220,12 @@ def serve(options: Options, ready: Callable[[str, bool], None]) -> None:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         ended.set()
-        workshop.end()
-        sessions.end()
-        listener.close()
-        signal.signal(signal.SIGTERM, previous)
+        try:
+            workshop.end()
+        finally:  # also when a second Ctrl-C finds the network at a tile
+            sessions.end()
+            listener.close()
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

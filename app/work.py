@@ -265,7 +265,7 @@ class Workshop:
         except Stopped:
             stage = Stage.STOPPED
         except Exception as error:  # whatever one picture brings must not end the server
-            job.error = words(error, job.request.source)
+            job.error = words(error, job.request.source, job.folder)
         finally:
             if stage is not Stage.DONE:
                 shutil.rmtree(job.folder, ignore_errors=True)
@@ -307,8 +307,30 @@ def _comparison(job: Job, target: Path, max_pixels: int) -> Comparison | None:
         return None
 
 
-def words(error: Exception, source: Path) -> str:
-    """An error in a sentence for a visitor, who knows a file by its name alone."""
+# What the command's remedies say, and what is there on the page instead.
+_REMEDIES = (
+    ("use --format png", "choose PNG as the format"),
+    ("try --format png", "choose PNG as the format"),
+    ("with --max-pixels", "with adapool-sr app --max-pixels"),
+)
+
+
+def words(error: Exception, source: Path, folder: Path | None = None) -> str:
+    """An error in a sentence for a visitor, who knows files by their names alone.
+
+    Args:
+        error: what went wrong.
+        source: the picture.
+        folder: where its result was to go.
+    """
     if not isinstance(error, AdaPoolError):
         return f"{source.name}: {type(error).__name__}: {error}"
-    return " ".join(str(error).replace(str(source), source.name).split())
+    what, remedy = error.what, error.remedy
+    if what.startswith("-s "):
+        what = f"Scale {what.removeprefix('-s ')}"
+    for command, page in _REMEDIES:
+        remedy = remedy.replace(command, page)
+    text = str(AdaPoolError(what, error.why, remedy)).replace(str(source), source.name)
+    if folder is not None:
+        text = text.replace(f"{folder}/", "")
+    return " ".join(text.split())

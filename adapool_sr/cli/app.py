@@ -91,9 +91,11 @@ def run(args: argparse.Namespace) -> int:
             print(url, flush=True)
         say("Ctrl-C ends it", quiet=args.quiet)
         if args.open:
+            import threading
             import webbrowser
 
-            webbrowser.open(url)
+            # In a thread: a browser of the terminal would hold the server up.
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     app = import_module("adapool_sr.app")
     work = import_module("adapool_sr.app.work")

@@ -83,6 +83,26 @@ def test_an_error_names_the_file_as_its_owner_does(shop: Any, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"kind": "jpg"}, "clear.jpg: the input is partly transparent, which a JPEG cannot hold"),
+        ({"kind": "webp", "scale": 900.0}, "than the 16383 a side that webp holds; choose PNG as"),
+        ({"scale": 1e6}, "Scale 1e+06: makes 20000000x12000000 pixels of clear.png"),
+    ],
+)
+def test_an_error_speaks_of_the_page_and_not_of_flags_or_paths(
+    shop: Any, tmp_path: Path, wanted: dict[str, Any], said: str
+) -> None:
+    source = tmp_path / "clear.png"
+    Image.new("RGBA", (20, 12), (9, 9, 9, 9)).save(source)
+    job = start(shop, source, tmp_path / "out", **wanted)
+    assert job.wait(60)
+    assert said in job.error
+    assert str(tmp_path) not in job.error
+    assert "--" not in job.error
+
+
 def test_an_unforeseen_error_ends_the_job_alone(
     shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

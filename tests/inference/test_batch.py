@@ -18,7 +18,7 @@ from adapool_sr.files.writing import write_whole
 from adapool_sr.inference import batch
 from adapool_sr.inference.batch import Observer, Options, run_plan
 from adapool_sr.inference.planning import Job, Plan, decide, plan_file, plan_folder
-from adapool_sr.inference.upscaler import Upscaler
+from adapool_sr.inference.upscaler import Stopped, Upscaler
 from adapool_sr.io import images
 
 
@@ -276,3 +276,22 @@ def test_reading_the_network_and_writing_overlap(
     monkeypatch.setattr(batch, "write_whole", writing)
     monkeypatch.setattr(upscaler, "upscale_picture", enlarging)
     assert run_plan(plan(photos), upscaler).done == 5
+
+
+def test_an_observer_that_stops_a_folder_run_leaves_it_to_be_resumed(
+    photos: Path, upscaler: Upscaler
+) -> None:
+    class Stopper(Recorder):
+        def should_stop(self) -> bool:
+            return len(self.done) >= 2
+
+    stopper = Stopper()
+    with pytest.raises(Stopped):
+        run_plan(plan(photos), upscaler, Options(jobs=1), stopper)
+    out = photos.parent / "out"
+    assert 2 <= len(stopper.done) < len(ALL)
+    assert stopper.errors == []
+    assert not list(out.rglob("*.part"))
+    report = run_plan(plan(photos, "resume"), upscaler)
+    assert report.done + report.resumed == len(ALL)
+    assert files(out) == ALL
