@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from .work import Device
+    from .work import Device, Workshop
 
 __all__ = ["Options", "application", "bind", "serve"]
 
@@ -64,7 +64,7 @@ class Options:
     port: int = 7860
     model: str | Path | None = None
     scale: float | None = None
-    device: Device | None = field(default=None)
+    device: Device | None = None
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -76,29 +76,33 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        for wanted in (address, (address[0], 0, *address[2:])):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(wanted)
-                listener.listen(128)
-                return listener
-            except OSError:
-                listener.close()
-                if wanted is not address:
-                    raise
+        try:
+            return _listen(family, address)
+        except OSError:
+            return _listen(family, (address[0], 0, *address[2:]))
     except OSError as error:
         why = f"cannot be listened on ({error.strerror or error})"
         raise UsageError(f"--host {host}", why, "use an address of this machine") from error
-    raise AssertionError  # the loop returns or raises
 
 
-def application(sessions: Sessions, workshop: Any, options: Options) -> FastAPI:
+def _listen(family: int, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def application(sessions: Sessions, workshop: Workshop, options: Options) -> FastAPI:
     """The page with its files, as an ASGI application.
 
     Args:
         sessions: the open pages' files.
-        workshop: a :class:`Workshop`.
+        workshop: does the work.
         options: how the page is served.
 
     Raises:

@@ -85,7 +85,6 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
         temp.mkdir()
         outgoing.touch()
         command = [sys.executable, "-c", WATCHED, str(outgoing), "app", "--json", "--port", "0"]
-        # Gradio's import reads this for its own files; torch's threads would fight the browser's.
         environment = {**os.environ, "TMPDIR": str(temp)}
         with errors.open("w") as stream:
             process = subprocess.Popen(
