@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all bench lint setup clean
+.PHONY: demo test test-all bench lint wheel sdist setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) ## upscale a sample photo and compare it with bicubic
@@ -29,6 +29,12 @@ lint: $(READY) ## style, format and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy adapool_sr tests scripts benchmarks
+
+wheel: $(READY) ## the package with the kernels built in, into dist/
+	$(BIN)/python scripts/wheel.py
+
+sdist: $(READY) ## the source archive, into dist/
+	$(BIN)/python -m build --sdist --no-isolation --outdir dist
 
 setup: $(READY)
 
