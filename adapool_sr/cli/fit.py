@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib.util import find_spec
 
 from adapool_sr.cli._common import available_cpus
-from adapool_sr.files.errors import MissingExtraError, UsageError
+from adapool_sr.files.errors import UsageError
+from adapool_sr.files.extras import require
 
 NAME = "fit"
 HELP = (
@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
         MissingExtraError: Lightning is not installed.
         UsageError: there is no configuration and no data.
     """
-    for module in ("lightning", "jsonargparse", "tensorboard"):
-        if find_spec(module) is None:
-            raise MissingExtraError("adapool-sr fit", "train")
+    require("adapool-sr fit", "train", "lightning", "jsonargparse", "tensorboard")
     words = [word for path in args.config for word in ("--config", path)]
     for flag, _, _ in _FLAGS:
         value = getattr(args, flag)
