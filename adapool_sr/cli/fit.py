@@ -27,6 +27,7 @@ _FLAGS = (
     ("--trainer.default_root_dir", "DIR", "where checkpoints and logs go"),
     ("--trainer.precision", "P", "32-true, bf16-mixed … (default: what the processor is fast at)"),
     ("--model.total_steps", "N", "length of the schedule, whenever the run stops"),
+    ("--init_from", "MODEL", "begin with the weights of a model, .safetensors or .ckpt"),
     ("--ckpt_path", "FILE", "checkpoint to resume from; 'last' or 'best' in default_root_dir"),
     ("--seed_everything", "N", "seed of weights and samples"),
 )
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     for flag, _, _ in _FLAGS:
         value = getattr(args, flag)
         if value is not None:
-            words += [f"{flag}={value}"]
+            words += [f"{'--model.init_from' if flag == '--init_from' else flag}={value}"]
     words += args.extra
     if args.help_all:
         from adapool_sr.training.main import print_full_help

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,12 +16,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from adapool_sr.files.errors import AdaPoolError, ConfigError, ModelFileError
+from adapool_sr.files.writing import write_whole
 from adapool_sr.imaging.metrics import psnr_y, ssim_y, to_uint8
 from adapool_sr.training.ema import EMA
 from adapool_sr.training.losses import find_loss, with_luma
 from adapool_sr.training.progress import rewind
 from adapool_sr.training.provenance import describe_data, source_version
-from adapool_sr.training.settings import build_network, check_settings
+from adapool_sr.training.settings import build_network, check_settings, start_from
 
 __all__ = ["SRModule", "learning_rate_factor"]
 
@@ -55,7 +58,8 @@ class SRModule(L.LightningModule):
         betas: of AdamW.
         weight_decay: of AdamW, for all but biases and β; 0 makes it Adam.
         clip_norm: largest norm of the gradient, 0 for no limit; ``trainer.gradient_clip_val`` wins.
-        loss: "l1", "charbonnier" or "mse".
+        loss: "l1", "charbonnier", "mse", "ssim", "frequency", or several of them with weights:
+            ``{"l1": 1.0, "frequency": 0.05}``.
         luma_weight: share of the loss that is taken of luma instead of RGB, 0 to 1. Tables of
             Y-PSNR see nothing else.
         ema_decay: decay of the averaged weights, see :class:`EMA`; 0 for none.
@@ -64,6 +68,13 @@ class SRModule(L.LightningModule):
         notes: what else the model's file should say of the training.
         seed: of the first weights, so that they depend on it alone; by default torch's generator
             as ``seed_everything`` left it.
+        init_from: start from these weights (a model's name, .safetensors or .ckpt): every tensor
+            of the same name and shape is taken, so that an x2 body may start an x4 network.
+        compile: run training steps through ``torch.compile``.
+
+    Raises:
+        ConfigError: a setting that is unknown or out of its range.
+        ModelFileError: ``init_from`` holds no tensor that fits.
     """
 
     def __init__(
@@ -76,13 +87,15 @@ class SRModule(L.LightningModule):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         clip_norm: float = 0.5,
-        loss: Literal["l1", "charbonnier", "mse"] = "l1",
+        loss: str | dict[str, float] = "l1",
         luma_weight: float = 0.0,
         ema_decay: float = 0.999,
         name: str = "untitled",
         license: str = "unknown",
         notes: str = "",
         seed: int | None = None,
+        init_from: str | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         settings: dict[str, Any] = {
@@ -94,13 +107,15 @@ class SRModule(L.LightningModule):
             "betas": list(betas),
             "weight_decay": weight_decay,
             "clip_norm": clip_norm,
-            "loss": loss,
+            "loss": loss if isinstance(loss, str) else dict(loss),
             "luma_weight": luma_weight,
             "ema_decay": ema_decay,
             "name": name,
             "license": license,
             "notes": notes,
             "seed": seed,
+            "init_from": init_from,
+            "compile": compile,
         }
         check_settings(settings)
         # Plain types only: anything else in the hyperparameters breaks weights_only loading.
@@ -111,7 +126,10 @@ class SRModule(L.LightningModule):
                 self.network = build_network(settings["network"])
         else:
             self.network = build_network(settings["network"])
+        if init_from is not None:
+            self.started_from = start_from(self.network, init_from)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self.scale: int = self.network.scale
         self.loss = with_luma(find_loss(loss), luma_weight)
         self._loss_sum: Tensor | None = None  # over the steps since the last log
@@ -171,6 +189,9 @@ class SRModule(L.LightningModule):
             raise ConfigError(
                 "data.scale", f"is {scale}, but model.network.scale is {self.scale}", "set both"
             )
+        if stage == "fit" and self.hparams["compile"]:
+            # the function, not the module, which would stand among this module's own
+            self._compiled = torch.compile(self.network.forward)
         if stage == "fit" and self.trainer.max_steps == -1:
             self.trainer.fit_loop.epoch_loop.max_steps = self.hparams["total_steps"]
 
@@ -233,10 +254,11 @@ class SRModule(L.LightningModule):
         Raises:
             AdaPoolError: the loss is not a finite number.
         """
-        loss = self.loss(self.network(_as_float(batch["lr"])), _as_float(batch["hr"]))
+        run = self._compiled or self.network
+        loss = self.loss(run(_as_float(batch["lr"])), _as_float(batch["hr"]))
         detached = loss.detach()
         if detached.device.type == "cpu":  # elsewhere reading it would wait for the device
-            self._require_finite(detached.item())
+            self._require_finite(detached.item(), batch)
         self._loss_sum = detached.clone() if self._loss_sum is None else self._loss_sum + detached
         self._loss_count += 1
         return loss
@@ -249,19 +271,25 @@ class SRModule(L.LightningModule):
         if not stepped or not every or step % every or self._loss_sum is None:
             return
         mean = self._loss_sum.item() / self._loss_count
-        self._require_finite(mean)
+        self._require_finite(mean, batch)
         self._loss_sum, self._loss_count = None, 0
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self._log_at_step({"loss": mean, "lr": float(rate)})
         self.log("loss", mean, logger=False)  # for callbacks to see
 
-    def _require_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise AdaPoolError(
-                "loss",
-                f"is {loss} at step {self.trainer.global_step + 1}",
-                "lower --model.lr or --model.clip_norm and resume with --ckpt_path",
-            )
+    def _require_finite(self, loss: float, batch: Batch) -> None:
+        if math.isfinite(loss):
+            return
+        step = self.trainer.global_step + 1
+        path = Path(self.trainer.default_root_dir) / f"nonfinite-{step}.pt"
+        buffer = io.BytesIO()
+        torch.save({"step": step, "loss": loss, "batch": dict(batch)}, buffer)
+        write_whole(path, buffer.getvalue())
+        raise AdaPoolError(
+            "loss",
+            f"is {loss} at step {step}; the batch is in {path}",
+            "lower --model.lr or --model.clip_norm and resume with --ckpt_path",
+        )
 
     def _log_at_step(self, metrics: dict[str, float]) -> None:
         # Not self.log: Lightning counts the steps of its loggers by itself, and counts one too
@@ -330,6 +358,8 @@ class SRModule(L.LightningModule):
         if self.last_validation is not None:
             step, psnr, ssim = self.last_validation
             record["validation"] = {"step": step, "psnr": round(psnr, 4), "ssim": round(ssim, 5)}
+        if settings["init_from"]:
+            record["init_from"] = Path(settings["init_from"]).name
         if settings["notes"]:
             record["notes"] = settings["notes"]
         return record
@@ -355,6 +385,7 @@ class SRModule(L.LightningModule):
                 "--ckpt_path", f"holds another network ({told})", "use its model.network"
             )
         self._tell_kept(checkpoint.get("hyper_parameters", {}))
+        self._tell_changed_data(saved["training"])
         unlogged = saved["unlogged_loss"]
         self._loss_sum = None if unlogged["sum"] is None else torch.tensor(unlogged["sum"])
         self._loss_count = unlogged["count"]
@@ -367,9 +398,27 @@ class SRModule(L.LightningModule):
             if key in theirs and theirs[key] != self.hparams[key]:
                 warnings.warn(
                     f"model.{key}: a resumed run keeps its checkpoint's {theirs[key]}, "
-                    f"{self.hparams[key]} is not used",
+                    f"{self.hparams[key]} is not used; to begin anew from its weights give "
+                    "--init-from in place of --ckpt_path",
                     stacklevel=2,
                 )
+
+    def _tell_changed_data(self, theirs: Mapping[str, Any]) -> None:
+        """Warn where a resumed run goes on with other photos than it began with."""
+        data = getattr(self._trainer, "datamodule", None)
+        if data is None:
+            return
+        changed = [
+            f"{key} was {theirs[key]} and is {value} now"
+            for key, value in describe_data(data).items()
+            if key in theirs and theirs[key] != value
+        ]
+        if changed:
+            warnings.warn(
+                f"data: {', '.join(changed)}; the run goes on with the samples that come next in "
+                "it; to begin anew from its weights give --init-from in place of --ckpt_path",
+                stacklevel=2,
+            )
 
 
 def _as_float(x: Tensor) -> Tensor:
