@@ -67,7 +67,13 @@ _ISA_FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
-_HOST_SOURCES = ("cpu/isa.cpp", "cpu/portable.cpp", "cpu/ada_pool.cpp", "cpu/ada_unpool.cpp")
+_HOST_SOURCES = (
+    "cpu/isa.cpp",
+    "cpu/portable.cpp",
+    "cpu/ada_pool.cpp",
+    "cpu/ada_unpool.cpp",
+    "cpu/enlarge.cpp",
+)
 _KERNEL_SOURCES = ("cpu/kernels.cpp",)
 
 
