@@ -87,8 +87,8 @@ class AdaPoolSR(nn.Module):
         # A residual that starts at zero: the first step already has bicubic's quality.
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
-        self.taps: Tensor
-        self.register_buffer("taps", enlarging_taps(scale).float(), persistent=False)
+        # No buffer: a network that is cast to bfloat16 must still enlarge its input exactly.
+        self._taps = enlarging_taps(scale).float()
         self.receptive_radius = _receptive_radius(blocks)
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class AdaPoolSR(nn.Module):
         with torch.autocast(lr.device.type, enabled=False):
             plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
             if lr.device.type == "cpu" and lr.dtype == torch.float32 and not plain:
-                return enlarge_add(lr, residual, self.taps.float())
+                return enlarge_add(lr, residual, self._taps)
             shuffled = F.pixel_shuffle(residual, self.scale)
             return enlarge(lr, self.scale) + shuffled.to(lr.dtype)
 

@@ -51,6 +51,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ("weight_decay", settings["weight_decay"] >= 0, "at least 0"),
         ("clip_norm", settings["clip_norm"] >= 0, "at least 0"),
         ("luma_weight", 0 <= settings["luma_weight"] <= 1, "between 0 and 1"),
+        ("expand", settings["expand"] >= 0, "at least 0"),
         ("ema_decay", 0 <= settings["ema_decay"] < 1, "at least 0 and below 1"),
     ]
     for key, fits, allowed in limits:

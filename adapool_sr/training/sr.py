@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import warnings
@@ -19,6 +20,8 @@ from adapool_sr.files.errors import AdaPoolError, ConfigError, ModelFileError
 from adapool_sr.files.writing import write_whole
 from adapool_sr.imaging.metrics import psnr_y, ssim_y, to_uint8
 from adapool_sr.training.ema import EMA
+from adapool_sr.training.expansion import expand as expand_convolutions
+from adapool_sr.training.expansion import plain_state
 from adapool_sr.training.losses import find_loss, with_luma
 from adapool_sr.training.progress import rewind
 from adapool_sr.training.provenance import describe_data, source_version
@@ -71,6 +74,8 @@ class SRModule(L.LightningModule):
         init_from: start from these weights (a model's name, .safetensors or .ckpt): every tensor
             of the same name and shape is taken, so that an x2 body may start an x4 network.
         compile: run training steps through ``torch.compile``.
+        expand: train every 3x3 convolution in a form so many times wider, see
+            :mod:`adapool_sr.training.expansion`; 0 for none. The saved model is the narrow one.
 
     Raises:
         ConfigError: a setting that is unknown or out of its range.
@@ -96,6 +101,7 @@ class SRModule(L.LightningModule):
         seed: int | None = None,
         init_from: str | None = None,
         compile: bool = False,
+        expand: int = 0,
     ) -> None:
         super().__init__()
         settings: dict[str, Any] = {
@@ -116,6 +122,7 @@ class SRModule(L.LightningModule):
             "seed": seed,
             "init_from": init_from,
             "compile": compile,
+            "expand": expand,
         }
         check_settings(settings)
         # Plain types only: anything else in the hyperparameters breaks weights_only loading.
@@ -128,6 +135,10 @@ class SRModule(L.LightningModule):
             self.network = build_network(settings["network"])
         if init_from is not None:
             self.started_from = start_from(self.network, init_from)
+        # What runs the averages; in a list, so that it is no part of this module.
+        self._plain = [copy.deepcopy(self.network) if expand else self.network]
+        if expand:
+            expand_convolutions(self.network, expand)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self.scale: int = self.network.scale
@@ -148,14 +159,11 @@ class SRModule(L.LightningModule):
     @torch.no_grad()
     def upscale(self, lr: Tensor) -> Tensor:
         """Run the averaged weights in float32: (N, 3, h, w) uint8 or 0..1 → (N, 3, s·h, s·w)."""
-        averages = self.averages
+        state = self.averages or plain_state(self.network)
         with torch.autocast(self.device.type, enabled=False):
             x = _as_float(lr)
-            if averages is None:
-                result: Tensor = self.network(x)
-            else:
-                here = {name: tensor.to(x.device) for name, tensor in averages.items()}
-                result = functional_call(self.network, here, (x,))
+            here = {name: tensor.to(x.device) for name, tensor in state.items()}
+            result: Tensor = functional_call(self._plain[0], here, (x,))
         return result.float()
 
     @property
@@ -327,7 +335,7 @@ class SRModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint a model file: see :mod:`adapool_sr.models.checkpoint`."""
-        tensors = self.averages or self.network.state_dict()
+        tensors = self.averages or plain_state(self.network)
         checkpoint["adapool_sr"] = {
             "format_version": "1",
             "arch": type(self.network).__name__,
@@ -358,6 +366,8 @@ class SRModule(L.LightningModule):
         if self.last_validation is not None:
             step, psnr, ssim = self.last_validation
             record["validation"] = {"step": step, "psnr": round(psnr, 4), "ssim": round(ssim, 5)}
+        if settings["expand"]:
+            record["expand"] = settings["expand"]
         if settings["init_from"]:
             record["init_from"] = Path(settings["init_from"]).name
         if settings["notes"]:
