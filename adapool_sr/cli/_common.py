@@ -144,6 +144,15 @@ def add_device_flags(parser: argparse.ArgumentParser, *, tile: bool = True) -> N
     )
 
 
+def add_ensemble_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--self-ensemble``."""
+    parser.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="mean over the eight flips and turns: a little better, eight times the work",
+    )
+
+
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``."""
     parser.add_argument(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapool_sr.cli._common import (
     add_device_flags,
+    add_ensemble_flag,
     add_json_flag,
     add_model_flags,
     emit,
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="1 to 100 for jpg and webp (default: 95; webp from a lossless input is lossless)",
     )
     add_device_flags(parser)
+    add_ensemble_flag(parser)
     parser.add_argument(
         "-j",
         "--jobs",
@@ -222,6 +224,7 @@ def _settings(args: argparse.Namespace, spec: ModelSpec | None) -> dict[str, Any
         "format": args.format,
         "quality": args.quality,
         "precision": args.precision,
+        **({"self_ensemble": True} if args.self_ensemble else {}),  # older journals lack it
     }
 
 
@@ -283,4 +286,5 @@ def _make_upscaler(args: argparse.Namespace, spec: ModelSpec | None) -> Upscaler
         device=args.device,
         precision=args.precision,
         tile=args.tile,
+        self_ensemble=args.self_ensemble,
     )
