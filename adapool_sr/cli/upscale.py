@@ -14,6 +14,7 @@ from adapool_sr.cli._common import (
     add_model_flags,
     emit,
     positive_int,
+    quality,
     say,
 )
 from adapool_sr.files.errors import AdaPoolError, UsageError
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
         metavar="Q",
-        type=_quality,
+        type=quality,
         help="1 to 100 for jpg and webp (default: 95; webp from a lossless input is lossless)",
     )
     add_device_flags(parser)
@@ -84,12 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_json_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
-
-
-def _quality(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"must be 1 to 100, got {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,20 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapool_sr.evaluation.measure import evaluate, measure
+    from adapool_sr.evaluation.inputs import Degradation
+    from adapool_sr.evaluation.measure import Candidate, Trial, evaluate, measure
+    from adapool_sr.evaluation.montage import Montage
+    from adapool_sr.evaluation.published import Published, published
     from adapool_sr.evaluation.sets import PictureSet, picture_sets
     from adapool_sr.evaluation.table import Row, Score, Table
 
-__all__ = ["PictureSet", "Row", "Score", "Table", "evaluate", "measure", "picture_sets"]
+__all__ = [
+    "Candidate",
+    "Degradation",
+    "Montage",
+    "PictureSet",
+    "Published",
+    "Row",
+    "Score",
+    "Table",
+    "Trial",
+    "evaluate",
+    "measure",
+    "picture_sets",
+    "published",
+]
 
 _HOME = {
+    "Candidate": "measure",
+    "Degradation": "inputs",
+    "Montage": "montage",
     "PictureSet": "sets",
+    "Published": "published",
     "Row": "table",
     "Score": "table",
     "Table": "table",
+    "Trial": "measure",
     "evaluate": "measure",
     "measure": "measure",
     "picture_sets": "sets",
+    "published": "published",
 }
 
 

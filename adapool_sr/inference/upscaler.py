@@ -65,6 +65,7 @@ class Upscaler:
         model_scale: the network's own.
         device: where it runs.
         precision: the number format of the convolutions.
+        tile: as it was given.
         self_ensemble: whether the eight flips and turns are averaged.
         redone: tiles that came out non-finite and were done again in float32.
 
@@ -100,7 +101,7 @@ class Upscaler:
         self.redone = 0
         self._multiple = int(cast(int, network.size_multiple))
         self._radius = int(cast(int, network.receptive_radius))
-        self._tile: int | Literal["auto"] = tile
+        self.tile: int | Literal["auto"] = tile
         self._largest_core = 2**62  # input pixels; shrinks when the device runs out of memory
         self._pixel_bytes: float | None = None
         self._network = copy.deepcopy(network).eval().to(self.device)
@@ -166,8 +167,8 @@ class Upscaler:
 
     def tile_for(self, height: int, width: int) -> int:
         """Side of the tiles that an input of this size is cut into; 0 where it stays whole."""
-        if self._tile != "auto":
-            return self._tile if max(height, width) > self._tile else 0
+        if self.tile != "auto":
+            return self.tile if max(height, width) > self.tile else 0
         if height * width <= _ALWAYS_WHOLE:
             return 0
         if self._pixel_bytes is None:
