@@ -26,7 +26,7 @@ from adapool_sr.files.writing import check_writable
 from adapool_sr.inference.report import Report
 
 if TYPE_CHECKING:
-    from adapool_sr.evaluation.measure import Candidate, Trial
+    from adapool_sr.evaluation.measuring import Candidate, Trial
     from adapool_sr.evaluation.montage import Montage
     from adapool_sr.evaluation.table import Table
 
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from adapool_sr.evaluation.measure import Candidate
+    from adapool_sr.evaluation.measuring import Candidate
     from adapool_sr.evaluation.montage import Montage
     from adapool_sr.models import checkpoint
 
@@ -120,6 +120,8 @@ def _models(args: argparse.Namespace) -> list[Path]:
     from adapool_sr.models import registry
 
     names = [name.strip() for words in args.name or () for name in words.split(",")]
+    if not all(names):
+        raise UsageError("--name", "holds an empty name", "give -n a,b or -n a -n b")
     if not names and not args.model_path:
         names = [registry.DEFAULT_NAME]
     return [*(registry.find(name, args.scale).path for name in names), *(args.model_path or ())]
@@ -136,7 +138,7 @@ def _measure(
     from tqdm import tqdm
 
     from adapool_sr.evaluation.inputs import Degradation
-    from adapool_sr.evaluation.measure import measure
+    from adapool_sr.evaluation.measuring import measure
 
     total = sum(len(group.paths) for group in sets)
     if args.json:

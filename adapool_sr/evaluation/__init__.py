@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapool_sr.evaluation.inputs import Degradation
-    from adapool_sr.evaluation.measure import Candidate, Trial, evaluate, measure
+    from adapool_sr.evaluation.measuring import Candidate, Trial, evaluate, measure
     from adapool_sr.evaluation.montage import Montage
-    from adapool_sr.evaluation.published import Published, published
+    from adapool_sr.evaluation.papers import Published, published
     from adapool_sr.evaluation.sets import PictureSet, picture_sets
     from adapool_sr.evaluation.table import Row, Score, Table
 
@@ -33,19 +33,19 @@ __all__ = [
 ]
 
 _HOME = {
-    "Candidate": "measure",
+    "Candidate": "measuring",
     "Degradation": "inputs",
     "Montage": "montage",
     "PictureSet": "sets",
-    "Published": "published",
+    "Published": "papers",
     "Row": "table",
     "Score": "table",
     "Table": "table",
-    "Trial": "measure",
-    "evaluate": "measure",
-    "measure": "measure",
+    "Trial": "measuring",
+    "evaluate": "measuring",
+    "measure": "measuring",
     "picture_sets": "sets",
-    "published": "published",
+    "published": "papers",
 }
 
 

@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapool_sr.evaluation.measure import Trial
+from adapool_sr.evaluation.measuring import Trial
 from adapool_sr.evaluation.table import border_for
 from adapool_sr.imaging.metrics import luma
 
 __all__ = ["Crop", "Montage"]
 
-SIDE = 60  # of a crop in HR pixels: a whole number of LR pixels at x1 to x6
-ZOOM = 3
+_SIDE = 60  # of a crop in HR pixels at most
+_ZOOM = 3
 _GAP, _HEAD, _FONT = 6, 22, 13
 # Windows on which bicubic errs less than this (48 dB, one level of 255) are flat: nothing to gain.
 _LEAST_ERROR = 1.0
@@ -33,7 +33,7 @@ class Crop:
     Attributes:
         gain: of the first model over bicubic in dB, on Y of this window.
         where: set, file and position, for people.
-        panels: label and (3, SIDE, SIDE) uint8, from left to right.
+        panels: label and (3, side, side) uint8, from left to right.
     """
 
     gain: float
@@ -96,24 +96,24 @@ class Montage:
 def _windows(trial: Trial) -> list[tuple[float, tuple[int, int]]]:
     """Gain in dB and (top, left) of the windows of a picture that are not flat, best first.
 
-    They lie on a grid of SIDE inside the measured border, so that none overlap and each covers
-    whole pixels of the input.
+    They lie on a grid inside the measured border, so that none overlap and each covers whole
+    pixels of the input.
     """
-    scale = trial.hr.shape[-1] // trial.lr.shape[-1]
+    scale, side = _scale_and_side(trial)
     border = border_for(scale)
     height, width = trial.hr.shape[-2:]
-    if min(height, width) < SIDE + 2 * border:
+    if min(height, width) < side + 2 * border:
         return []
     hr = luma(trial.hr)
 
     def errors(image: Tensor) -> Tensor:
         squared = (luma(image) - hr)[border : height - border, border : width - border] ** 2
-        return F.avg_pool2d(squared[None, None], SIDE)[0, 0]
+        return F.avg_pool2d(squared[None, None], side)[0, 0]
 
     before, after = errors(trial.bicubic), errors(trial.results[0]).clamp(min=1e-3)
     gains = 10 * (before / after).log10()
     found = [
-        (float(gains[row, column]), (border + SIDE * row, border + SIDE * column))
+        (float(gains[row, column]), (border + side * row, border + side * column))
         for row in range(gains.shape[0])
         for column in range(gains.shape[1])
         if before[row, column] >= _LEAST_ERROR
@@ -121,17 +121,23 @@ def _windows(trial: Trial) -> list[tuple[float, tuple[int, int]]]:
     return sorted(found, reverse=True)
 
 
-def _crop(trial: Trial, gain: float, top: int, left: int) -> Crop:
+def _scale_and_side(trial: Trial) -> tuple[int, int]:
+    """The factor, and the side of a crop: a multiple of it."""
     scale = trial.hr.shape[-1] // trial.lr.shape[-1]
+    return scale, _SIDE - _SIDE % scale
+
+
+def _crop(trial: Trial, gain: float, top: int, left: int) -> Crop:
+    scale, side = _scale_and_side(trial)
 
     def cut(image: Tensor) -> Tensor:
-        return image[:, top : top + SIDE, left : left + SIDE].expand(3, -1, -1).clone()
+        return image[:, top : top + side, left : left + side].expand(3, -1, -1).clone()
 
     hr = luma(cut(trial.hr))
     panels = []
     if scale > 1:
-        small = trial.lr[:, top // scale : (top + SIDE) // scale, left // scale :]
-        small = small[:, :, : SIDE // scale].expand(3, -1, -1)
+        small = trial.lr[:, top // scale : (top + side) // scale, left // scale :]
+        small = small[:, :, : side // scale].expand(3, -1, -1)
         panels.append(("input", small.repeat_interleave(scale, 1).repeat_interleave(scale, 2)))
     pictures = [("bicubic" if scale > 1 else "input", trial.bicubic)]
     names = [score.model for score in trial.scores]
@@ -146,7 +152,7 @@ def _crop(trial: Trial, gain: float, top: int, left: int) -> Crop:
 
 def _sheet(rows: Sequence[tuple[str, Crop]]) -> Image.Image:
     """All crops, a row each: a line of words, then the panels with their labels above them."""
-    size = SIDE * ZOOM
+    size = _SIDE * _ZOOM
     across = max((len(crop.panels) for _, crop in rows), default=1)
     tall = 2 * _HEAD + size + _GAP
     width = max(across * (size + _GAP) + _GAP, 400)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, TypeVar
 
-from adapool_sr.evaluation.published import Published
+from adapool_sr.evaluation.papers import Published
 
 __all__ = ["Row", "Score", "Table", "border_for"]
 

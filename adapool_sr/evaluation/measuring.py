@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from adapool_sr.evaluation.inputs import CLEAN, Degradation, make_input
-from adapool_sr.evaluation.published import Published, pictures_of, published, standard_name
+from adapool_sr.evaluation.papers import Published, pictures_of, published, standard_name
 from adapool_sr.evaluation.sets import Folders, PictureSet, picture_sets
 from adapool_sr.evaluation.table import Score, Table, border_for
 from adapool_sr.files.errors import AdaPoolError, UnreadableFileError, UsageError
