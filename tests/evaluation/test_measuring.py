@@ -239,6 +239,25 @@ def test_a_scale_that_is_not_whole_is_refused(photo_dir: Path) -> None:
         evaluate(Bicubic(), photo_dir, scale=1.5)  # type: ignore[arg-type]
 
 
+GOLDEN = {  # an implementation in NumPy that shares nothing with this one
+    ("Set5", 2): (33.6741, 0.9303),
+    ("Set5", 3): (30.4047, 0.8689),
+    ("Set5", 4): (28.4302, 0.8111),
+    ("Set14", 2): (30.3263, 0.8699),
+    ("Set14", 3): (27.6336, 0.7759),
+    ("Set14", 4): (26.0914, 0.7048),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "scale"), GOLDEN)
+def test_bicubic_has_its_golden_figures(name: str, scale: int, data_root: Path) -> None:
+    row = evaluate(Bicubic(scale), data_root / "eval" / name, precision="fp32").rows[0]
+    psnr, ssim = GOLDEN[name, scale]
+    assert row.bicubic_psnr == pytest.approx(psnr, abs=0.001)
+    assert row.bicubic_ssim == pytest.approx(ssim, abs=0.0001)
+
+
 def test_bicubic_of_set5_has_its_published_figures(data_root: Path) -> None:
     row = evaluate(Bicubic(), data_root / "eval" / "Set5", precision="fp32").rows[0]
     assert row.bicubic_psnr == pytest.approx(33.6741, abs=0.001)
