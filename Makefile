@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo app test test-all bench lint setup clean
+.PHONY: demo app test test-all bench quality lint wheel sdist setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) ## upscale a sample photo and compare it with bicubic
@@ -28,11 +28,20 @@ test-all: test ## all tests
 bench: $(READY) ## time the pooling operators against PyTorch's own
 	$(BIN)/python benchmarks/pooling.py
 
+quality: $(READY) ## measure every shipped model on the sets in ADAPOOL_DATA
+	$(BIN)/python benchmarks/quality.py
+
 lint: $(READY) ## style, format and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy adapool_sr tests scripts benchmarks
 	$(BIN)/python -m mypy app
+
+wheel: $(READY) ## the package with the kernels built in, into dist/
+	$(BIN)/python scripts/wheel.py
+
+sdist: $(READY) ## the source archive, into dist/
+	$(BIN)/python -m build --sdist --no-isolation --outdir dist
 
 setup: $(READY)
 

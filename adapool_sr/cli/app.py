@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from importlib.util import find_spec
 
 from adapool_sr.cli._common import (
     add_device_flags,
@@ -14,7 +13,8 @@ from adapool_sr.cli._common import (
     positive_int,
     say,
 )
-from adapool_sr.files.errors import MissingExtraError, MissingFileError
+from adapool_sr.files.errors import MissingFileError
+from adapool_sr.files.extras import require
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 
 NAME = "app"
@@ -70,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
         MissingExtraError: Gradio is not installed.
         AdaPoolError: a model that cannot be loaded, or an address that cannot be used.
     """
-    if find_spec("gradio") is None:
-        raise MissingExtraError("app", "app")
+    require("app", "app", "gradio")
     model = args.model_path
     if model is not None and not model.is_file():
         raise MissingFileError(f"--model-path {model}", "no such file", "check the path")

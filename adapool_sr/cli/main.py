@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     shown = warnings.showwarning
     warnings.showwarning = partial(_show_warning, words)
+    told = _tell_what_takes_time(words)
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -66,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _report(error, words)
     finally:
         warnings.showwarning = shown
+        logging.getLogger("adapool_sr").removeHandler(told)
     return status
 
 
@@ -143,6 +146,18 @@ def _event_stream(words: list[str]) -> TextIO:
     """Standard output, unless the result itself goes there (``-o -``)."""
     result = {("-o", "-"), ("--output", "-")} & set(pairwise(words))
     return sys.stderr if result or "--output=-" in words or "-o-" in words else sys.stdout
+
+
+def _tell_what_takes_time(words: list[str]) -> logging.Handler:
+    """Say what the package does that a person would wait for and wonder: building the kernels."""
+    handler: logging.Handler = logging.NullHandler()
+    if not {"-q", "--quiet"} & set(words):
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(f"{PROG}: %(message)s"))
+    logger = logging.getLogger("adapool_sr")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return handler
 
 
 def _show_warning(words: list[str], message: Warning | str, *_: object, **__: object) -> None:

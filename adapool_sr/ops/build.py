@@ -1,6 +1,8 @@
-"""Builds the native kernels on first use, loads them, and says which kernels run and why.
+"""Finds or builds the native kernels, loads them, and says which kernels run and why.
 
-The sources (``csrc/`` in a checkout, ``adapool_sr.csrc`` in a wheel) are compiled by ninja into a
+A wheel for Linux carries them built (``adapool.so`` beside this file): one binary for every torch
+from 2.10 and for every processor of its kind. Elsewhere, and where that one does not load, the
+sources (``csrc/`` in a checkout, ``adapool_sr.csrc`` in a wheel) are compiled by ninja into a
 cache: ``$ADAPOOL_CACHE``, else ``$XDG_CACHE_HOME/adapool_sr``, else ``~/.cache/adapool_sr``; a
 private folder under the system's temporary one where that can't be written. A binary's name holds a
 hash of torch's version, the compiler, the flags and the sources, so that nothing stale is ever
@@ -40,11 +42,14 @@ from typing import Literal
 import filelock
 import torch
 
-__all__ = ["ISAS", "BuildError", "Status", "library_path", "load", "status"]
+__all__ = ["ISAS", "BuildError", "Status", "build_into", "library_path", "load", "status"]
 
 _log = logging.getLogger(__name__)
 
 ISAS = ("avx512", "avx2", "baseline")
+
+# Put there by scripts/wheel.py; a checkout has none.
+_PREBUILT = Path(__file__).with_name("adapool.so")
 
 # A build takes a quarter of a minute, or minutes on a machine that is busy with other things; who
 # waits longer than this for another's uses the reference.
@@ -54,13 +59,21 @@ _BUILD_SECONDS = 600.0
 # -O2 compiles a third longer and runs no faster: the inner loops are unrolled by hand. No
 # -ffast-math: NaN and infinity must survive. No contraction: see csrc/common/vector.h.
 _FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"]
+# Nothing of csrc/cpu/portable.cpp may be seen from outside.
+_EXPORTS = "{ global: adapool_*; local: *; };"
 _TORCH_FLAGS = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]  # the stable ABI of 2.10 and later
 _ISA_FLAGS = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
-_HOST_SOURCES = ("cpu/isa.cpp", "cpu/ada_pool.cpp", "cpu/ada_unpool.cpp")
+_HOST_SOURCES = (
+    "cpu/isa.cpp",
+    "cpu/portable.cpp",
+    "cpu/ada_pool.cpp",
+    "cpu/ada_unpool.cpp",
+    "cpu/enlarge.cpp",
+)
 _KERNEL_SOURCES = ("cpu/kernels.cpp",)
 
 
@@ -118,12 +131,23 @@ def load() -> Status:
 
 
 def library_path() -> Path:
-    """The native library's file, built if no cache has it.
+    """The native library's file: the wheel's, else the cache's, built if that has none.
 
     Raises:
         BuildError: it can't be built.
     """
-    return _find_or_build()
+    return _PREBUILT if _PREBUILT.exists() else _find_or_build()
+
+
+def build_into(library: Path) -> None:
+    """Build the native library as the file ``library``, with no cache and no lock: for a wheel.
+
+    Raises:
+        BuildError: it can't be built; says why.
+    """
+    text = _ninja_file(_sources(), _compiler()[0])
+    folder = Path(tempfile.mkdtemp(prefix="adapool-", dir=library.parent))
+    _build(text, library, folder)
 
 
 def _load() -> tuple[Status, str]:
@@ -133,15 +157,25 @@ def _load() -> tuple[Status, str]:
     isa = os.environ.get("ADAPOOL_ISA", "")
     if isa and isa not in ISAS:
         raise ValueError(f"ADAPOOL_ISA must be one of {', '.join(ISAS)}, got {isa!r}")
+    if _PREBUILT.exists():
+        try:
+            return Status("native", _load_library(_PREBUILT), f"prebuilt: {_PREBUILT}"), ""
+        except (OSError, RuntimeError) as error:
+            _log.info("the prebuilt kernels do not load, building others: %s", error)
     try:
         library = _find_or_build()
-        torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
-        read = ctypes.CDLL(str(library)).adapool_isa
-        read.restype = ctypes.c_char_p
-        chosen = read().decode()
+        return Status("native", _load_library(library), f"built for this machine: {library}"), ""
     except (BuildError, OSError, RuntimeError) as error:
         return Status("reference", "", str(error)), str(error)
-    return Status("native", chosen, f"built for this machine: {library}"), ""
+
+
+def _load_library(library: Path) -> str:
+    """Register the kernels with torch; the instruction set that they chose."""
+    torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+    read = ctypes.CDLL(str(library)).adapool_isa
+    read.restype = ctypes.c_char_p
+    chosen: bytes = read()
+    return chosen.decode()
 
 
 # --- what is built ---------------------------------------------------------------------------
@@ -214,6 +248,7 @@ def _ninja_file(sources: Path, compiler: str) -> str:
     include = [root / "include", root / "include" / "torch" / "csrc" / "api" / "include"]
     flags = " ".join([*_FLAGS, *(["-DADAPOOL_WITH_X86"] if _is_x86() else [])])
     torch_flags = " ".join([*_TORCH_FLAGS, *(f"-isystem '{path}'" for path in include)])
+    link = "-Wl,--version-script=exports.map" if sys.platform == "linux" else ""
     lines = [
         f"flags = {flags}",
         "rule compile",
@@ -221,7 +256,7 @@ def _ninja_file(sources: Path, compiler: str) -> str:
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = '{compiler}' -shared $in -o $out -L'{root / 'lib'}' -ltorch_cpu",
+        f"  command = '{compiler}' -shared {link} $in -o $out -L'{root / 'lib'}' -ltorch_cpu",
     ]
     objects = []
     # The longest first, so that no processor idles at the end.
@@ -338,9 +373,10 @@ def _run(command: list[str]) -> tuple[str, int]:
 def _build(text: str, library: Path, folder: Path) -> None:
     """Run ninja in ``folder`` and move its result to ``library``."""
     started = time.perf_counter()
-    _log.info("building the pooling kernels into %s", library)
+    _log.info("building the pooling kernels, once, which takes some 10 s: %s", library)
     try:
         (folder / "build.ninja").write_text(text)
+        (folder / "exports.map").write_text(_EXPORTS)
         jobs = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         output, code = _run([_ninja(), "-C", str(folder), "-j", str(jobs)])
         if code != 0:
@@ -352,4 +388,4 @@ def _build(text: str, library: Path, folder: Path) -> None:
         raise BuildError(f"the build failed: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    _log.info("built the pooling kernels in %.1f s", time.perf_counter() - started)
+    _log.debug("built the pooling kernels in %.1f s", time.perf_counter() - started)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from adapool_sr.cli import app as command
 from adapool_sr.cli.main import main
+from adapool_sr.files import extras
 from adapool_sr.files.errors import UsageError
 
 server = import_module("adapool_sr.app.server")
@@ -86,7 +86,7 @@ def test_a_host_that_is_not_this_machine_is_refused() -> None:
 def test_without_gradio_the_command_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     assert main(["app"]) == 1
     said = capsys.readouterr().err
     assert "app: needs the extra 'app'; run: pip install 'adapool-sr[app]'" in said
