@@ -162,7 +162,9 @@ def test_the_bare_install_upscales(bare: Installed) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("extra", "words"), [("train", ["fit", "-c", "any.yaml"])])
+@pytest.mark.parametrize(
+    ("extra", "words"), [("train", ["fit", "-c", "any.yaml"]), ("app", ["app"])]
+)
 def test_an_absent_extra_is_one_sentence(bare: Installed, extra: str, words: list[str]) -> None:
     done = bare.run(*words)
     assert done.returncode == 1
