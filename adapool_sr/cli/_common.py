@@ -99,7 +99,7 @@ def add_model_flags(parser: argparse.ArgumentParser, *, scale: bool = True) -> N
         "--model-path",
         metavar="FILE",
         type=Path,
-        help="a .safetensors file or a training checkpoint (.ckpt) instead of a name",
+        help="a file instead of a name: .safetensors, .ckpt, .onnx, or a community model's .pth",
     )
     if scale:
         parser.add_argument(

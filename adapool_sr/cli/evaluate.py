@@ -57,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
+    from adapool_sr.inference import backends
     from adapool_sr.inference.upscaler import Upscaler
-    from adapool_sr.models import checkpoint, registry
+    from adapool_sr.models import registry
 
     torch.set_num_threads(args.threads)
-    model = checkpoint.load(args.model_path or registry.find(args.name, scale))
+    model = backends.load(args.model_path or registry.find(args.name, scale))
     upscaler = Upscaler(
         model, scale=scale, device=args.device, precision=args.precision, tile=args.tile
     )

@@ -26,6 +26,11 @@ _PACKAGES = (
     "ninja",
     "lightning",
     "tensorboard",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "spandrel",
+    "torchvision",
 )
 
 

@@ -145,7 +145,8 @@ def _outer(vectors: list[Tensor]) -> Tensor:
 def _fitted(x: Tensor, size: Sequence[int], larger: bool) -> Tensor:
     """The map ``x`` filled up with zeros to ``size``, or cut to it where that is not larger."""
     if not larger:
-        return x[(..., *(slice(0, n) for n in size))]
+        whole: list[Any] = [slice(0, n) for n in size]
+        return x[(..., *whole)]
     more = [n - m for n, m in zip(size, x.shape[-len(size) :], strict=True)]
     if all(isinstance(n, int) for n in more) and not any(more):
         return x
