@@ -7,7 +7,7 @@ stands in :class:`Limits`. Nothing here ever unpickles code, whatever a file cal
 
 from __future__ import annotations
 
-import pickle
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,8 @@ SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pt", ".onnx")
 OVERLAP = 32
 """Input pixels that the tiles of others' networks overlap, whose receptive radius is not known.
 
-Three times what Real-ESRGAN's own program takes (``tile_pad`` 10). Seams are improbable, but
-unlike with our networks a tiled result need not equal the untiled one.
+Three times what Real-ESRGAN's own program takes (``tile_pad`` 10). Unlike with our networks a
+tiled result need not equal the untiled one.
 """
 
 _FLOATS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -130,7 +130,8 @@ class SpandrelNetwork(nn.Module):
         self.model: nn.Module = descriptor.model  # registered, so that it moves with this module
         self.descriptor = descriptor
         self.scale = int(descriptor.scale)
-        self.size_multiple = int(descriptor.size_requirements.multiple_of)
+        # Transformers cut their input into windows of 8, 16 or 32: the tiles keep to that grid.
+        self.size_multiple = math.lcm(int(descriptor.size_requirements.multiple_of), OVERLAP)
         self.receptive_radius = OVERLAP
         half = {
             torch.bfloat16: descriptor.supports_bfloat16,
@@ -157,7 +158,7 @@ def _foreign_weights(path: Path) -> dict[str, Any] | None:
         try:
             with path.open("rb") as file:  # not by its name, as in models.checkpoint
                 data = torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError):
+        except Exception:  # on a file of another kind its reader may fail in any way (KeyError, …)
             return None
     ours = isinstance(data, dict) and "adapool_sr" in data
     return data if isinstance(data, dict) and data and not ours else None
@@ -202,8 +203,7 @@ def _spandrel(path: Path) -> ModuleType:
         import spandrel
     except ImportError as error:
         if error.name == "spandrel":
-            what = f"{path}: no model of this program; weights of other architectures"
-            raise MissingExtraError(what, "models") from error
+            raise MissingExtraError(f"{path} (of another program)", "models") from error
         raise _unusable(error) from error
     except RuntimeError as error:  # torchvision of another build than torch
         raise _unusable(error) from error
@@ -276,7 +276,7 @@ def _load_onnx(path: Path) -> OtherModel:
     try:
         import onnxruntime  # noqa: F401 # asked for first: its absence is not the file's fault
     except ImportError as error:
-        raise MissingExtraError(f"{path}: running an ONNX file", "export") from error
+        raise MissingExtraError(str(path), "export") from error
     try:
         session = open_session(path.read_bytes())
     except Exception as error:  # onnxruntime's own classes are derived from Exception alone
