@@ -1,4 +1,4 @@
-"""``adapool-sr export``: names, formats and what is refused; what training writes is in training/."""
+"""``adapool-sr export``: names, formats and what is refused; training/ has its checkpoints."""
 
 from __future__ import annotations
 

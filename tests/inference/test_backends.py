@@ -239,7 +239,8 @@ def spandrel(monkeypatch: pytest.MonkeyPatch) -> Spandrel:
                     raise error
                 if set(weights) != {"weight"}:
                     raise UnsupportedModelError
-                return kind(weights)
+                descriptor: Descriptor = kind(weights)
+                return descriptor
 
         parts = {
             "UnsupportedModelError": UnsupportedModelError,
@@ -309,6 +310,7 @@ def test_a_network_that_cuts_pictures_itself_gets_them_whole(
 
 def test_the_upscalers_copy_is_whole(spandrel: Spandrel, weights: Path) -> None:
     copied = copy.deepcopy(backends.load(weights).network)
+    assert isinstance(copied, backends.SpandrelNetwork)
     assert copied.descriptor.model is copied.model  # what is moved to a device is what runs
 
 

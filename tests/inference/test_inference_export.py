@@ -153,6 +153,6 @@ def test_a_file_that_computes_something_else_is_not_written(
     )
     monkeypatch.setattr(export, "_traced", lambda network: other)
     monkeypatch.setattr(export, "_TRIED", ((2, 6, 5),))
-    with pytest.raises(AdaPoolError, match="differs from the network by .* at 5x6"):
+    with pytest.raises(AdaPoolError, match=r"differs from the network by .* at 5x6"):
         export.export_program(path, model, name="a", license="MIT")
     assert not path.exists()
