@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all bench lint wheel sdist setup clean
+.PHONY: demo test test-all bench quality lint wheel sdist setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) ## upscale a sample photo and compare it with bicubic
@@ -24,6 +24,9 @@ test-all: test ## all tests
 
 bench: $(READY) ## time the pooling operators against PyTorch's own
 	$(BIN)/python benchmarks/pooling.py
+
+quality: $(READY) ## measure every shipped model on the sets in ADAPOOL_DATA
+	$(BIN)/python benchmarks/quality.py
 
 lint: $(READY) ## style, format and types
 	$(BIN)/python -m ruff check .

@@ -75,6 +75,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def quality(text: str) -> int:
+    """Parse 1 to 100, for argparse's ``type=``."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"must be 1 to 100, got {text!r}")
+    return int(text)
+
+
 def tile_size(text: str) -> str | int:
     """Parse ``auto`` or a number of pixels, for argparse's ``type=``; 0 means no tiles."""
     if text == "auto":
@@ -89,18 +96,28 @@ def thread_count(text: str) -> int:
     return available_cpus() if text == "auto" else positive_int(text)
 
 
-def add_model_flags(parser: argparse.ArgumentParser, *, scale: bool = True) -> None:
-    """Add ``-n``, ``--model-path`` and, unless told otherwise, ``-s``."""
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "-n", "--name", metavar="NAME", help="model by name, as 'adapool-sr models' lists them"
-    )
-    which.add_argument(
-        "--model-path",
-        metavar="FILE",
-        type=Path,
-        help="a file instead of a name: .safetensors, .ckpt, .onnx, or a community model's .pth",
-    )
+def add_model_flags(
+    parser: argparse.ArgumentParser, *, scale: bool = True, several: bool = False
+) -> None:
+    """Add ``-n``, ``--model-path`` and, unless told otherwise, ``-s``.
+
+    Args:
+        parser: to add them to.
+        scale: whether there is ``-s``.
+        several: whether both may be repeated and stand together; they are lists then, or None.
+    """
+    name = "model by name, as 'adapool-sr models' lists them"
+    path = "a file instead of a name: .safetensors, .ckpt, .onnx, or a community model's .pth"
+    flags = [("-n", "--name", "NAME", str, name), ("", "--model-path", "FILE", Path, path)]
+    which = parser if several else parser.add_mutually_exclusive_group()
+    for short, long, metavar, kind, words in flags:
+        which.add_argument(
+            *filter(None, (short, long)),
+            metavar=metavar,
+            type=kind,
+            action="append" if several else "store",
+            help=f"{words}; several: repeated" + (" or a,b" if short else "") if several else words,
+        )
     if scale:
         parser.add_argument(
             "-s",
@@ -141,6 +158,15 @@ def add_device_flags(parser: argparse.ArgumentParser, *, tile: bool = True) -> N
         type=thread_count,
         default="auto",
         help="threads of torch; auto (default) is what this process may use",
+    )
+
+
+def add_ensemble_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--self-ensemble``."""
+    parser.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="mean over the eight flips and turns: a little better, eight times the work",
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib.util import find_spec
 
 from adapool_sr.cli._common import available_cpus
-from adapool_sr.files.errors import MissingExtraError, UsageError
+from adapool_sr.files.errors import UsageError
+from adapool_sr.files.extras import require
 
 NAME = "fit"
 HELP = (
@@ -27,6 +27,7 @@ _FLAGS = (
     ("--trainer.default_root_dir", "DIR", "where checkpoints and logs go"),
     ("--trainer.precision", "P", "32-true, bf16-mixed … (default: what the processor is fast at)"),
     ("--model.total_steps", "N", "length of the schedule, whenever the run stops"),
+    ("--init_from", "MODEL", "begin with the weights of a model, .safetensors or .ckpt"),
     ("--ckpt_path", "FILE", "checkpoint to resume from; 'last' or 'best' in default_root_dir"),
     ("--seed_everything", "N", "seed of weights and samples"),
 )
@@ -57,14 +58,12 @@ def run(args: argparse.Namespace) -> int:
         MissingExtraError: Lightning is not installed.
         UsageError: there is no configuration and no data.
     """
-    for module in ("lightning", "jsonargparse", "tensorboard"):
-        if find_spec(module) is None:
-            raise MissingExtraError("adapool-sr fit", "train")
+    require("adapool-sr fit", "train", "lightning", "jsonargparse", "tensorboard")
     words = [word for path in args.config for word in ("--config", path)]
     for flag, _, _ in _FLAGS:
         value = getattr(args, flag)
         if value is not None:
-            words += [f"{flag}={value}"]
+            words += [f"{'--model.init_from' if flag == '--init_from' else flag}={value}"]
     words += args.extra
     if args.help_all:
         from adapool_sr.training.main import print_full_help

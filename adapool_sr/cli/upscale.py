@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from adapool_sr.cli._common import (
     add_device_flags,
+    add_ensemble_flag,
     add_json_flag,
     add_model_flags,
     emit,
     positive_int,
+    quality,
     say,
 )
 from adapool_sr.files.errors import AdaPoolError, UsageError
@@ -56,10 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
         metavar="Q",
-        type=_quality,
+        type=quality,
         help="1 to 100 for jpg and webp (default: 95; webp from a lossless input is lossless)",
     )
     add_device_flags(parser)
+    add_ensemble_flag(parser)
     parser.add_argument(
         "-j",
         "--jobs",
@@ -82,12 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_json_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
-
-
-def _quality(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
-        raise argparse.ArgumentTypeError(f"must be 1 to 100, got {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -222,6 +219,7 @@ def _settings(args: argparse.Namespace, spec: ModelSpec | None) -> dict[str, Any
         "format": args.format,
         "quality": args.quality,
         "precision": args.precision,
+        **({"self_ensemble": True} if args.self_ensemble else {}),  # older journals lack it
     }
 
 
@@ -283,4 +281,5 @@ def _make_upscaler(args: argparse.Namespace, spec: ModelSpec | None) -> Upscaler
         device=args.device,
         precision=args.precision,
         tile=args.tile,
+        self_ensemble=args.self_ensemble,
     )

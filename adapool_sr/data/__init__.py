@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from adapool_sr.files.extras import require
+
 if TYPE_CHECKING:
     from adapool_sr.data.images import Pair, find_images, load_pair, load_pairs
     from adapool_sr.data.modules import SRDataModule
@@ -28,4 +30,6 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "SRDataModule":
+        require(__name__, "train", "lightning")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -9,20 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapool_sr.evaluation.measure import evaluate, measure
+    from adapool_sr.evaluation.inputs import Degradation
+    from adapool_sr.evaluation.measuring import Candidate, Trial, evaluate, measure
+    from adapool_sr.evaluation.montage import Montage
+    from adapool_sr.evaluation.papers import Published, published
     from adapool_sr.evaluation.sets import PictureSet, picture_sets
     from adapool_sr.evaluation.table import Row, Score, Table
 
-__all__ = ["PictureSet", "Row", "Score", "Table", "evaluate", "measure", "picture_sets"]
+__all__ = [
+    "Candidate",
+    "Degradation",
+    "Montage",
+    "PictureSet",
+    "Published",
+    "Row",
+    "Score",
+    "Table",
+    "Trial",
+    "evaluate",
+    "measure",
+    "picture_sets",
+    "published",
+]
 
 _HOME = {
+    "Candidate": "measuring",
+    "Degradation": "inputs",
+    "Montage": "montage",
     "PictureSet": "sets",
+    "Published": "papers",
     "Row": "table",
     "Score": "table",
     "Table": "table",
-    "evaluate": "measure",
-    "measure": "measure",
+    "Trial": "measuring",
+    "evaluate": "measuring",
+    "measure": "measuring",
     "picture_sets": "sets",
+    "published": "papers",
 }
 
 

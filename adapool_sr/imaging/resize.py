@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["enlarge", "imresize"]
+__all__ = ["enlarge", "enlarging_taps", "imresize"]
 
 Edges = Literal["replicate", "symmetric"]
 _Array = npt.NDArray[Any]
@@ -72,13 +72,23 @@ def enlarge(x: Tensor, scale: int) -> Tensor:
     return _enlarge(x, scale)
 
 
+def enlarging_taps(scale: int) -> Tensor:
+    """Weights with which MATLAB's bicubic kernel enlarges an axis by a whole factor.
+
+    Output pixel scale·i + p lies at i + (p + ½)/scale − ½ of the input: always between the taps
+    i − 2 … i + 2, of which one has weight 0.
+
+    Returns:
+        ``(scale, 5)`` float64: row p holds the weights of the input's pixels i − 2 … i + 2.
+    """
+    taps = [[_keys((p + 0.5) / scale - 0.5 - k) for k in range(-2, 3)] for p in range(scale)]
+    return torch.tensor(taps, dtype=torch.float64)
+
+
 def _enlarge(x: Tensor, scale: int) -> Tensor:
     channels = x.shape[1]
     work = torch.float64 if x.dtype == torch.float64 else torch.float32
-    # Output pixel scale·i + p lies at i + (p + ½)/scale − ½ of the input: always between the taps
-    # i − 2 … i + 2, of which one has weight 0.
-    taps = [[_keys((p + 0.5) / scale - 0.5 - k) for k in range(-2, 3)] for p in range(scale)]
-    phase = torch.tensor(taps, dtype=work, device=x.device)
+    phase = enlarging_taps(scale).to(x.device, work)
     kernel = phase[:, None, :, None] * phase[None, :, None, :]
     weight = kernel.reshape(scale * scale, 1, 5, 5).repeat(channels, 1, 1, 1)
     padded = F.pad(x.to(work), (2, 2, 2, 2), mode="replicate")

@@ -35,6 +35,7 @@ __all__ = [
     "OVERLAP",
     "SUFFIXES",
     "Limits",
+    "Loaded",
     "OnnxNetwork",
     "OtherModel",
     "SpandrelNetwork",
@@ -85,7 +86,11 @@ class OtherModel:
     spec: ModelSpec
 
 
-def load(source: Path | str | ModelSpec) -> LoadedModel | OtherModel:
+Loaded = LoadedModel | OtherModel
+"""What :func:`load` returns."""
+
+
+def load(source: Path | str | ModelSpec) -> Loaded:
     """Load a model of any kind that can be run.
 
     Args:

@@ -7,11 +7,13 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapool_sr.imaging.resize import enlarge
+from adapool_sr.imaging.resize import enlarge, enlarging_taps
 from adapool_sr.nn import AdaPool2d, AdaUnpool2d
 from adapool_sr.nn.blocks import ResidualBlock, conv3x3
+from adapool_sr.ops.enlarge import enlarge_add
 
 __all__ = ["AdaPoolSR"]
 
@@ -85,7 +87,8 @@ class AdaPoolSR(nn.Module):
         # A residual that starts at zero: the first step already has bicubic's quality.
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
-        self.shuffle = nn.PixelShuffle(scale)
+        # No buffer: a network that is cast to bfloat16 must still enlarge its input exactly.
+        self._taps = enlarging_taps(scale).float()
         self.receptive_radius = _receptive_radius(blocks)
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -98,11 +101,14 @@ class AdaPoolSR(nn.Module):
         Returns:
             (N, 3, scale·H, scale·W) in the dtype of ``lr``, not clamped.
         """
-        residual: Tensor = self.shuffle(self._residual(lr.to(self.head.weight.dtype)))
+        residual = self._residual(lr.to(self.head.weight.dtype))
         # bfloat16 keeps 8 bits: the enlarged input would lose what the residual adds.
         with torch.autocast(lr.device.type, enabled=False):
-            enlarged: Tensor = enlarge(lr, self.scale)
-            return enlarged + residual.to(lr.dtype)
+            plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
+            if lr.device.type == "cpu" and lr.dtype == torch.float32 and not plain:
+                return enlarge_add(lr, residual, self._taps)
+            shuffled = F.pixel_shuffle(residual, self.scale)
+            return enlarge(lr, self.scale) + shuffled.to(lr.dtype)
 
     def _residual(self, x: Tensor) -> Tensor:
         """Features (N, 3·scale², H, W) from which the shuffle makes the HR residual."""

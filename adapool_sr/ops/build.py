@@ -2,7 +2,8 @@
 
 A wheel for Linux carries them built (``adapool.so`` beside this file): one binary for every torch
 from 2.10 and for every processor of its kind. Elsewhere, and where that one does not load, the
-sources (``csrc/`` in a checkout, ``adapool_sr.csrc`` in a wheel) are compiled by ninja into a cache: ``$ADAPOOL_CACHE``, else ``$XDG_CACHE_HOME/adapool_sr``, else ``~/.cache/adapool_sr``; a
+sources (``csrc/`` in a checkout, ``adapool_sr.csrc`` in a wheel) are compiled by ninja into a
+cache: ``$ADAPOOL_CACHE``, else ``$XDG_CACHE_HOME/adapool_sr``, else ``~/.cache/adapool_sr``; a
 private folder under the system's temporary one where that can't be written. A binary's name holds a
 hash of torch's version, the compiler, the flags and the sources, so that nothing stale is ever
 loaded. It is built in a folder of its own and renamed into place whole, under a file lock that the
@@ -66,7 +67,13 @@ _ISA_FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
-_HOST_SOURCES = ("cpu/isa.cpp", "cpu/portable.cpp", "cpu/ada_pool.cpp", "cpu/ada_unpool.cpp")
+_HOST_SOURCES = (
+    "cpu/isa.cpp",
+    "cpu/portable.cpp",
+    "cpu/ada_pool.cpp",
+    "cpu/ada_unpool.cpp",
+    "cpu/enlarge.cpp",
+)
 _KERNEL_SOURCES = ("cpu/kernels.cpp",)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from adapool_sr.files.extras import require
+
 __all__ = ["EMA", "Checkpoints", "GracefulStop", "Progress", "SRModule", "SampleImages"]
 
 _HOME = {
@@ -23,4 +25,5 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require(__name__, "train", "lightning")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from adapool_sr.training.expansion import plain_state
+
 __all__ = ["EMA"]
 
 Batch = Mapping[str, Any]
@@ -21,7 +23,8 @@ class EMA(Callback):
     so that a short run is not left with its random start. Validation, samples and exported
     models use the average through :meth:`SRModule.upscale`, which runs the network with the
     averaged tensors in place of its own: the module always holds the raw weights, whatever is
-    interrupted or saved. The checkpoint keeps the average under ``adapool_sr.ema``.
+    interrupted or saved. Of convolutions that train in a wide form, the narrow one is averaged. The
+    checkpoint keeps the average under ``adapool_sr.ema``.
 
     Args:
         decay: how much of the old average a step keeps, 0 ≤ decay < 1.
@@ -97,4 +100,4 @@ class EMA(Callback):
 
 def _state(pl_module: LightningModule) -> dict[str, Tensor]:
     network: torch.nn.Module = pl_module.network  # type: ignore[assignment]
-    return {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    return plain_state(network)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from adapool_sr.files.errors import ConfigError
 
-__all__ = ["LOSSES", "Loss", "charbonnier", "find_loss", "l1", "mse", "with_luma"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "charbonnier",
+    "find_loss",
+    "frequency",
+    "l1",
+    "mse",
+    "ssim",
+    "with_luma",
+]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -45,6 +56,32 @@ def mse(sr: Tensor, hr: Tensor) -> Tensor:
     return (sr.float() - hr.float()).square().mean()
 
 
+def ssim(sr: Tensor, hr: Tensor) -> Tensor:
+    """``1 − SSIM`` with the 11x11 Gaussian of Wang et al. 2004, mean over channels; a scalar.
+
+    Args:
+        sr: result (N, C, H, W), any float type, 0..1; computed in float32.
+        hr: original of the same shape.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    value = structural_similarity_index_measure(sr.float(), hr.float(), data_range=1.0)
+    return 1 - cast(Tensor, value)  # a tuple only where the whole map is asked for
+
+
+def frequency(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean modulus of the spectra's difference (Cho et al. 2021, MIMO-UNet, eq. 5); a scalar.
+
+    The transform is orthonormal, so that the loss has the size of :func:`l1`.
+
+    Args:
+        sr: result (N, C, H, W), any float type; computed in float32.
+        hr: original of the same shape.
+    """
+    spectrum: Tensor = torch.fft.rfft2(sr.float() - hr.float(), norm="ortho")
+    return spectrum.abs().mean()
+
+
 def with_luma(loss: Loss, weight: float) -> Loss:
     """Mix a loss of RGB with the same loss of luma (BT.601), which the field's tables measure.
 
@@ -64,19 +101,44 @@ def with_luma(loss: Loss, weight: float) -> Loss:
 def _luma(rgb: Tensor) -> Tensor:
     # Of the range 0..1 here, not 16..235: shares of red, green and blue that sum to 1.
     shares = rgb.new_tensor([65.481, 128.553, 24.966], dtype=torch.float32)
-    return torch.einsum("nchw,c->nhw", rgb.float(), shares / shares.sum())
+    return torch.einsum("nchw,c->nhw", rgb.float(), shares / shares.sum()).unsqueeze(1)
 
 
-LOSSES: dict[str, Loss] = {"l1": l1, "charbonnier": charbonnier, "mse": mse}
+LOSSES: dict[str, Loss] = {
+    "l1": l1,
+    "charbonnier": charbonnier,
+    "mse": mse,
+    "ssim": ssim,
+    "frequency": frequency,
+}
 """Every loss by the name that a configuration uses."""
 
 
-def find_loss(name: str) -> Loss:
-    """The loss of that name.
+def find_loss(names: str | Mapping[str, float]) -> Loss:
+    """The loss of that name, or the weighted sum of several.
+
+    Args:
+        names: "l1", or names to weights: ``{"l1": 1.0, "frequency": 0.05}``.
 
     Raises:
-        ConfigError: no loss has that name.
+        ConfigError: no loss has that name, none is named, or a weight isn't above 0.
     """
+    if isinstance(names, str):
+        return _find_one(names)
+    if not names:
+        raise ConfigError("model.loss", "names no loss", f"one or several of {', '.join(LOSSES)}")
+    parts = [(_find_one(name), weight) for name, weight in names.items()]
+    for name, weight in names.items():
+        if not 0 < weight < float("inf"):
+            raise ConfigError(f"model.loss.{name}", f"must be above 0, got {weight}")
+
+    def total(sr: Tensor, hr: Tensor) -> Tensor:
+        return torch.stack([weight * loss(sr, hr) for loss, weight in parts]).sum()
+
+    return total
+
+
+def _find_one(name: str) -> Loss:
     if name not in LOSSES:
         raise ConfigError("model.loss", f"got {name!r}", f"one of: {', '.join(LOSSES)}")
     return LOSSES[name]

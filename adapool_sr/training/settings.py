@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from adapool_sr.files.errors import ConfigError
+from adapool_sr.files.errors import ConfigError, ModelFileError
+from adapool_sr.models import checkpoint, registry
 from adapool_sr.models.sr import AdaPoolSR
 
-__all__ = ["build_network", "check_settings"]
+__all__ = ["build_network", "check_settings", "start_from"]
 
 
 def build_network(settings: Mapping[str, Any]) -> AdaPoolSR:
@@ -49,8 +51,40 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ("weight_decay", settings["weight_decay"] >= 0, "at least 0"),
         ("clip_norm", settings["clip_norm"] >= 0, "at least 0"),
         ("luma_weight", 0 <= settings["luma_weight"] <= 1, "between 0 and 1"),
+        ("expand", settings["expand"] >= 0, "at least 0"),
         ("ema_decay", 0 <= settings["ema_decay"] < 1, "at least 0 and below 1"),
     ]
     for key, fits, allowed in limits:
         if not fits:
             raise ConfigError(f"model.{key}", f"must be {allowed}, got {settings[key]}")
+
+
+def start_from(network: AdaPoolSR, source: str) -> tuple[int, int]:
+    """Put other weights into a network, as far as names and shapes agree.
+
+    Args:
+        network: changed in place.
+        source: name of a shipped model, or a .safetensors or .ckpt file (its averaged weights).
+
+    Returns:
+        How many tensors were taken, and how many the network has.
+
+    Raises:
+        MissingFileError, UnreadableFileError, ModelFileError: as
+            :func:`adapool_sr.models.checkpoint.load`, or nothing fits.
+        UnknownModelError: no model has that name.
+    """
+    is_file = source.endswith((".safetensors", ".ckpt"))
+    given = checkpoint.load(Path(source) if is_file else registry.find(source))
+    theirs, ours = given.network.state_dict(), network.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in theirs.items()
+        if name in ours and ours[name].shape == tensor.shape
+    }
+    if not fitting:
+        raise ModelFileError(
+            f"--init-from {source}", "holds no tensor that fits", "use its model.network"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return len(fitting), len(ours)

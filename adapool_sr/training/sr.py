@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,12 +17,15 @@ from torch import Tensor
 from torch.func import functional_call
 
 from adapool_sr.files.errors import AdaPoolError, ConfigError, ModelFileError
+from adapool_sr.files.writing import write_whole
 from adapool_sr.imaging.metrics import psnr_y, ssim_y, to_uint8
 from adapool_sr.training.ema import EMA
+from adapool_sr.training.expansion import expand as expand_convolutions
+from adapool_sr.training.expansion import plain_state
 from adapool_sr.training.losses import find_loss, with_luma
 from adapool_sr.training.progress import rewind
 from adapool_sr.training.provenance import describe_data, source_version
-from adapool_sr.training.settings import build_network, check_settings
+from adapool_sr.training.settings import build_network, check_settings, start_from
 
 __all__ = ["SRModule", "learning_rate_factor"]
 
@@ -55,7 +61,8 @@ class SRModule(L.LightningModule):
         betas: of AdamW.
         weight_decay: of AdamW, for all but biases and β; 0 makes it Adam.
         clip_norm: largest norm of the gradient, 0 for no limit; ``trainer.gradient_clip_val`` wins.
-        loss: "l1", "charbonnier" or "mse".
+        loss: "l1", "charbonnier", "mse", "ssim", "frequency", or several of them with weights:
+            ``{"l1": 1.0, "frequency": 0.05}``.
         luma_weight: share of the loss that is taken of luma instead of RGB, 0 to 1. Tables of
             Y-PSNR see nothing else.
         ema_decay: decay of the averaged weights, see :class:`EMA`; 0 for none.
@@ -64,6 +71,15 @@ class SRModule(L.LightningModule):
         notes: what else the model's file should say of the training.
         seed: of the first weights, so that they depend on it alone; by default torch's generator
             as ``seed_everything`` left it.
+        init_from: start from these weights (a model's name, .safetensors or .ckpt): every tensor
+            of the same name and shape is taken, so that an x2 body may start an x4 network.
+        compile: run training steps through ``torch.compile``.
+        expand: train every 3x3 convolution in a form so many times wider, see
+            :mod:`adapool_sr.training.expansion`; 0 for none. The saved model is the narrow one.
+
+    Raises:
+        ConfigError: a setting that is unknown or out of its range.
+        ModelFileError: ``init_from`` holds no tensor that fits.
     """
 
     def __init__(
@@ -76,13 +92,16 @@ class SRModule(L.LightningModule):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         clip_norm: float = 0.5,
-        loss: Literal["l1", "charbonnier", "mse"] = "l1",
+        loss: str | dict[str, float] = "l1",
         luma_weight: float = 0.0,
         ema_decay: float = 0.999,
         name: str = "untitled",
         license: str = "unknown",
         notes: str = "",
         seed: int | None = None,
+        init_from: str | None = None,
+        compile: bool = False,
+        expand: int = 0,
     ) -> None:
         super().__init__()
         settings: dict[str, Any] = {
@@ -94,13 +113,16 @@ class SRModule(L.LightningModule):
             "betas": list(betas),
             "weight_decay": weight_decay,
             "clip_norm": clip_norm,
-            "loss": loss,
+            "loss": loss if isinstance(loss, str) else dict(loss),
             "luma_weight": luma_weight,
             "ema_decay": ema_decay,
             "name": name,
             "license": license,
             "notes": notes,
             "seed": seed,
+            "init_from": init_from,
+            "compile": compile,
+            "expand": expand,
         }
         check_settings(settings)
         # Plain types only: anything else in the hyperparameters breaks weights_only loading.
@@ -111,7 +133,14 @@ class SRModule(L.LightningModule):
                 self.network = build_network(settings["network"])
         else:
             self.network = build_network(settings["network"])
+        if init_from is not None:
+            self.started_from = start_from(self.network, init_from)
+        # What runs the averages; in a list, so that it is no part of this module.
+        self._plain = [copy.deepcopy(self.network) if expand else self.network]
+        if expand:
+            expand_convolutions(self.network, expand)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self.scale: int = self.network.scale
         self.loss = with_luma(find_loss(loss), luma_weight)
         self._loss_sum: Tensor | None = None  # over the steps since the last log
@@ -130,14 +159,11 @@ class SRModule(L.LightningModule):
     @torch.no_grad()
     def upscale(self, lr: Tensor) -> Tensor:
         """Run the averaged weights in float32: (N, 3, h, w) uint8 or 0..1 → (N, 3, s·h, s·w)."""
-        averages = self.averages
+        state = self.averages or plain_state(self.network)
         with torch.autocast(self.device.type, enabled=False):
             x = _as_float(lr)
-            if averages is None:
-                result: Tensor = self.network(x)
-            else:
-                here = {name: tensor.to(x.device) for name, tensor in averages.items()}
-                result = functional_call(self.network, here, (x,))
+            here = {name: tensor.to(x.device) for name, tensor in state.items()}
+            result: Tensor = functional_call(self._plain[0], here, (x,))
         return result.float()
 
     @property
@@ -171,6 +197,9 @@ class SRModule(L.LightningModule):
             raise ConfigError(
                 "data.scale", f"is {scale}, but model.network.scale is {self.scale}", "set both"
             )
+        if stage == "fit" and self.hparams["compile"]:
+            # the function, not the module, which would stand among this module's own
+            self._compiled = torch.compile(self.network.forward)
         if stage == "fit" and self.trainer.max_steps == -1:
             self.trainer.fit_loop.epoch_loop.max_steps = self.hparams["total_steps"]
 
@@ -233,10 +262,11 @@ class SRModule(L.LightningModule):
         Raises:
             AdaPoolError: the loss is not a finite number.
         """
-        loss = self.loss(self.network(_as_float(batch["lr"])), _as_float(batch["hr"]))
+        run = self._compiled or self.network
+        loss = self.loss(run(_as_float(batch["lr"])), _as_float(batch["hr"]))
         detached = loss.detach()
         if detached.device.type == "cpu":  # elsewhere reading it would wait for the device
-            self._require_finite(detached.item())
+            self._require_finite(detached.item(), batch)
         self._loss_sum = detached.clone() if self._loss_sum is None else self._loss_sum + detached
         self._loss_count += 1
         return loss
@@ -249,19 +279,25 @@ class SRModule(L.LightningModule):
         if not stepped or not every or step % every or self._loss_sum is None:
             return
         mean = self._loss_sum.item() / self._loss_count
-        self._require_finite(mean)
+        self._require_finite(mean, batch)
         self._loss_sum, self._loss_count = None, 0
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self._log_at_step({"loss": mean, "lr": float(rate)})
         self.log("loss", mean, logger=False)  # for callbacks to see
 
-    def _require_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise AdaPoolError(
-                "loss",
-                f"is {loss} at step {self.trainer.global_step + 1}",
-                "lower --model.lr or --model.clip_norm and resume with --ckpt_path",
-            )
+    def _require_finite(self, loss: float, batch: Batch) -> None:
+        if math.isfinite(loss):
+            return
+        step = self.trainer.global_step + 1
+        path = Path(self.trainer.default_root_dir) / f"nonfinite-{step}.pt"
+        buffer = io.BytesIO()
+        torch.save({"step": step, "loss": loss, "batch": dict(batch)}, buffer)
+        write_whole(path, buffer.getvalue())
+        raise AdaPoolError(
+            "loss",
+            f"is {loss} at step {step}; the batch is in {path}",
+            "lower --model.lr or --model.clip_norm and resume with --ckpt_path",
+        )
 
     def _log_at_step(self, metrics: dict[str, float]) -> None:
         # Not self.log: Lightning counts the steps of its loggers by itself, and counts one too
@@ -299,7 +335,7 @@ class SRModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what makes the checkpoint a model file: see :mod:`adapool_sr.models.checkpoint`."""
-        tensors = self.averages or self.network.state_dict()
+        tensors = self.averages or plain_state(self.network)
         checkpoint["adapool_sr"] = {
             "format_version": "1",
             "arch": type(self.network).__name__,
@@ -330,6 +366,10 @@ class SRModule(L.LightningModule):
         if self.last_validation is not None:
             step, psnr, ssim = self.last_validation
             record["validation"] = {"step": step, "psnr": round(psnr, 4), "ssim": round(ssim, 5)}
+        if settings["expand"]:
+            record["expand"] = settings["expand"]
+        if settings["init_from"]:
+            record["init_from"] = Path(settings["init_from"]).name
         if settings["notes"]:
             record["notes"] = settings["notes"]
         return record
@@ -355,6 +395,7 @@ class SRModule(L.LightningModule):
                 "--ckpt_path", f"holds another network ({told})", "use its model.network"
             )
         self._tell_kept(checkpoint.get("hyper_parameters", {}))
+        self._tell_changed_data(saved["training"])
         unlogged = saved["unlogged_loss"]
         self._loss_sum = None if unlogged["sum"] is None else torch.tensor(unlogged["sum"])
         self._loss_count = unlogged["count"]
@@ -367,9 +408,27 @@ class SRModule(L.LightningModule):
             if key in theirs and theirs[key] != self.hparams[key]:
                 warnings.warn(
                     f"model.{key}: a resumed run keeps its checkpoint's {theirs[key]}, "
-                    f"{self.hparams[key]} is not used",
+                    f"{self.hparams[key]} is not used; to begin anew from its weights give "
+                    "--init-from in place of --ckpt_path",
                     stacklevel=2,
                 )
+
+    def _tell_changed_data(self, theirs: Mapping[str, Any]) -> None:
+        """Warn where a resumed run goes on with other photos than it began with."""
+        data = getattr(self._trainer, "datamodule", None)
+        if data is None:
+            return
+        changed = [
+            f"{key} was {theirs[key]} and is {value} now"
+            for key, value in describe_data(data).items()
+            if key in theirs and theirs[key] != value
+        ]
+        if changed:
+            warnings.warn(
+                f"data: {', '.join(changed)}; the run goes on with the samples that come next in "
+                "it; to begin anew from its weights give --init-from in place of --ckpt_path",
+                stacklevel=2,
+            )
 
 
 def _as_float(x: Tensor) -> Tensor:

@@ -55,4 +55,25 @@ struct Problem {
   int64_t work_rows() const { return batch * out_height * (channels_last ? 1 : channels); }
 };
 
+// The enlarged input plus the residual, see common/enlarge.h. Work is shared out by rows of the input,
+// (n, row).
+constexpr int kMaxEnlargement = 8;
+constexpr int kMaxEnlargedChannels = 3 * kMaxEnlargement * kMaxEnlargement;
+
+struct Enlargement {
+  int64_t batch = 0;
+  int64_t channels = 0;
+  int64_t height = 0;
+  int64_t width = 0;
+  int64_t scale = 0;
+  bool channels_last = false;  // of the residual
+  bool bfloat16 = false;       // of the residual
+  const float* lr = nullptr;   // (N, C, H, W), contiguous
+  const void* residual = nullptr;  // (N, C·scale², H, W), dense
+  const float* taps = nullptr;     // (scale, 5)
+  float* out = nullptr;            // (N, C, scale·H, scale·W), contiguous
+
+  int64_t work_rows() const { return batch * height; }
+};
+
 }  // namespace adapool

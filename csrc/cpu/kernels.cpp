@@ -2,6 +2,7 @@
 // nothing of torch (common/vector.h says why).
 #include "kernels.h"
 
+#include "../common/enlarge.h"
 #include "../common/walk.h"
 
 namespace adapool::ADAPOOL_ISA {
@@ -244,6 +245,7 @@ const Kernels kKernels = {
     walk<UnpoolBackward<true>>,
     walk<UnpoolLike>,
     walk<UnpoolLikeBackward>,
+    enlarge_rows,
     over_array<exp_unit_of>,
     over_array<exp_nonpositive_of>,
 };

@@ -9,6 +9,7 @@ namespace adapool {
 
 // Runs rows [begin, end) of Problem::work_rows().
 using Kernel = void (*)(const Problem&, int64_t begin, int64_t end);
+using Enlarge = void (*)(const Enlargement&, int64_t begin, int64_t end);
 using Function = void (*)(const float* in, float* out, int64_t count);
 
 struct Kernels {
@@ -24,6 +25,7 @@ struct Kernels {
   Kernel unpool_single_backward;  // grad, mask; y → grad_mask, grad_y
   Kernel unpool_like;           // x; y → u
   Kernel unpool_like_backward;  // grad, x; y → grad_x, grad_y
+  Enlarge enlarge_add;
   // The exponentials over arrays, for the tests of their error.
   Function exp_unit;
   Function exp_nonpositive;

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from adapool_sr.cli.main import main
 from adapool_sr.models import AdaPoolSR, checkpoint
@@ -45,6 +46,22 @@ def test_json_is_one_object_a_line(
     assert set(done["foot"]) >= {"channel", "border", "resize", "range"}
 
 
+def test_several_models_files_and_a_montage(
+    model_file: Path, photo_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv_file, sheet = tmp_path / "new" / "six.csv", tmp_path / "crops.png"
+    words = ["-n", "tiny-x2", "--model-path", str(model_file), "--data", str(photo_dir)]
+    words += ["--csv", str(csv_file), "--montage", str(sheet), "--crops", "2", "--jpeg", "80"]
+    assert main(["evaluate", *words, "--threads", "1", "--self-ensemble"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[2].split()[2:] == ["bicubic", "tiny-x2", "gain", "small-x2", "gain"]
+    assert "JPEG quality 80" in out
+    assert "self-ensemble of eight" in out
+    assert len(csv_file.read_text().splitlines()) == 1 + 2 * 6
+    with Image.open(sheet) as image:
+        assert image.height > 4 * 200
+
+
 def test_quiet_prints_nothing(
     model_file: Path, photo_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,9 +87,13 @@ def test_a_bad_picture_is_named_counted_and_exits_3(
     ("words", "error"),
     [
         (["--data", "nowhere"], "nowhere: no such folder"),
-        (["--data", "{photos}", "-s", "1.5"], "--scale: must be whole and at least 2, got 1.5"),
+        (["--data", "{photos}", "-s", "1.5"], "--scale: must be whole and at least 1, got 1.5"),
         (["--data", "{photos}", "-n", "no-such"], "no-such"),
         (["--data", "{photos}", "--model-path", "gone.ckpt"], "gone.ckpt"),
+        (["--data", "{photos}", "-n", "tiny-x2,"], "--name: holds an empty name"),
+        (["--data", "{photos}", "--montage", "crops.jpg"], "--montage crops.jpg: is written as"),
+        (["--data", "{photos}", "--csv", "{photos}"], "is a folder; give a file's name"),
+        (["--data", "{photos}", "--jpeg", "0"], "--jpeg: must be 1 to 100, got '0'"),
         ([], "--data: is required"),
     ],
 )

@@ -131,6 +131,40 @@ def test_the_first_use_builds_and_the_second_finds_it(
         pass
 
 
+def test_the_wheels_own_binary_is_preferred(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.use_here(monkeypatch, PATH="/nonexistent")
+    prebuilt = place.folder / "adapool.so"
+    shutil.copyfile(place.real, prebuilt)
+    monkeypatch.setattr(build, "_PREBUILT", prebuilt)
+    assert build.load().why == f"prebuilt: {prebuilt}"
+    assert build.library_path() == prebuilt
+    assert place.calls() == []
+
+
+def test_a_prebuilt_binary_that_does_not_load_is_replaced_by_a_built_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.use_here(monkeypatch)
+    prebuilt = place.folder / "adapool.so"
+    prebuilt.write_bytes(b"for another processor")
+    monkeypatch.setattr(build, "_PREBUILT", prebuilt)
+    status = build.load()
+    assert status.kernel == "native"
+    assert status.why.startswith("built for this machine: ")
+    assert place.calls().count("adapool.so") == 1
+
+
+def test_a_wheels_binary_is_built_without_cache_and_leaves_nothing_beside_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.use_here(monkeypatch)
+    folder = place.folder / "out"
+    folder.mkdir()
+    build.build_into(folder / "adapool.so")
+    assert list(folder.iterdir()) == [folder / "adapool.so"]
+    assert not place.cache.exists()
+
+
 def test_two_processes_build_once(place: Place) -> None:
     place.stop.touch()
     processes = [place.start() for _ in range(2)]

@@ -96,7 +96,7 @@ def test_seed_changes_the_run(tmp_path: Path, fit_words: FitWords) -> None:
         (["--trainer.max_step=1"], r"--trainer\.max_step: .*did you mean trainer\.max_steps\?"),
         (["--trainer.max_steps", "x"], r"trainer\.max_steps: expected a int\. Got value: x"),
         (["--model.network.widht", "1"], r"model\.network\.widht: .*did you mean widths\?"),
-        (["--model.loss", "l3"], r"model\.loss: expected .*'charbonnier'"),
+        (["--model.loss", "l3"], r"model\.loss: got 'l3'; one of: l1"),
         (["--model.lr", "-1"], r"model\.lr: must be above 0, got -1\.0"),
         (["--data.root", "nowhere"], r"nowhere: no such folder"),
         (["-c", "nowhere.yaml"], r"nowhere\.yaml: does not exist"),

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from adapool_sr.files.errors import ConfigError
-from adapool_sr.training.losses import charbonnier, find_loss, l1, mse, with_luma
+from adapool_sr.training.losses import (
+    LOSSES,
+    charbonnier,
+    find_loss,
+    frequency,
+    l1,
+    mse,
+    ssim,
+    with_luma,
+)
 
 
 def test_l1_is_the_mean_absolute_difference() -> None:
@@ -43,15 +52,49 @@ def test_luma_of_grey_pictures_is_their_value() -> None:
     assert with_luma(mse, 0.5)(sr, hr).item() == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("name", ["l1", "charbonnier", "mse"])
+@pytest.mark.parametrize("name", [*LOSSES])
 def test_bfloat16_results_are_compared_in_float32(name: str) -> None:
-    sr = torch.full((2, 3, 8, 8), 0.5, dtype=torch.bfloat16)
-    hr = torch.full((2, 3, 8, 8), 0.5001)  # bfloat16 would see no difference at all
+    sr = torch.full((2, 3, 16, 16), 0.5, dtype=torch.bfloat16)
+    hr = torch.full((2, 3, 16, 16), 0.5001)  # bfloat16 would see no difference at all
     loss = find_loss(name)(sr, hr)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(find_loss(name)(sr.float(), hr).item())
 
 
 def test_unknown_loss_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"got 'l3'; one of: l1, charbonnier, mse"):
+    with pytest.raises(ConfigError, match=r"got 'l3'; one of: l1, charbonnier, mse, ssim"):
         find_loss("l3")
+
+
+def test_ssim_is_what_is_missing_to_one_and_sees_structure() -> None:
+    torch.manual_seed(0)
+    hr = torch.rand(1, 3, 24, 24)
+    assert ssim(hr, hr).item() == pytest.approx(0, abs=1e-5)
+    assert 0.5 < ssim(torch.full_like(hr, 0.5), hr).item() <= 1
+    blurred = torch.nn.functional.avg_pool2d(hr, 3, 1, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(ssim(blurred, hr), blurred)
+    assert gradient.abs().sum() > 0
+
+
+def test_frequency_of_a_constant_difference_is_its_size_at_one_frequency() -> None:
+    hr = torch.zeros(1, 1, 8, 8)
+    # All of the difference is in the constant term, 0.25 · sqrt(64); rfft2 has 8 · 5 terms.
+    assert frequency(hr + 0.25, hr).item() == pytest.approx(0.25 * 8 / 40)
+
+
+def test_several_losses_are_summed_by_their_weights() -> None:
+    sr, hr = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([[[[0.5, 1.0]]]])
+    assert find_loss({"l1": 1.0, "mse": 2.0})(sr, hr).item() == pytest.approx(0.25 + 2 * 0.125)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({}, "names no loss"),
+        ({"l1": 1.0, "l3": 1.0}, "got 'l3'"),
+        ({"l1": 0.0}, r"model\.loss\.l1: must be above 0, got 0\.0"),
+    ],
+)
+def test_impossible_sums_are_refused(names: dict[str, float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        find_loss(names)

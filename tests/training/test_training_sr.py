@@ -279,8 +279,12 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, tiny_network: Network, photo_dir: Path
 ) -> None:
     trainer = _trainer(tmp_path, 20, _Poison(), Checkpoints(every_n_steps=4))
-    with pytest.raises(AdaPoolError, match=r"loss: is nan at step 6; lower --model\.lr"):
+    with pytest.raises(AdaPoolError, match=r"loss: is nan at step 6; .* lower --model\.lr"):
         trainer.fit(_module(tiny_network), _data(photo_dir))
+    dumped = _load(tmp_path / "nonfinite-6.pt")
+    assert dumped["step"] == 6
+    assert dumped["batch"]["hr"].dtype == torch.uint8
+    assert dumped["batch"]["hr"].shape[-1] == 2 * dumped["batch"]["lr"].shape[-1]
     saved = _load(tmp_path / "last.ckpt")
     assert saved["global_step"] == 4
     assert all(tensor.isfinite().all() for tensor in saved["state_dict"].values())
@@ -304,6 +308,57 @@ def test_resuming_says_that_another_rate_is_not_used(
     with pytest.warns(UserWarning, match=r"model\.lr: a resumed run keeps its checkpoint's 0\.001"):
         trainer.fit(module, _data(photo_dir), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert trainer.optimizers[0].param_groups[0]["initial_lr"] == 0.001
+
+
+def test_resuming_says_that_the_photos_are_others(
+    tmp_path: Path, tiny_network: Network, photo_dir: Path, grey_dir: Path
+) -> None:
+    _fit(tmp_path, tiny_network, photo_dir, 1)
+    trainer = _trainer(tmp_path, 2, Checkpoints())
+    with pytest.warns(UserWarning, match=r"photos was 5 and is 11 now.*--init-from"):
+        trainer.fit(
+            _module(tiny_network),
+            _data(grey_dir),
+            ckpt_path=tmp_path / "last.ckpt",
+            weights_only=True,
+        )
+
+
+def test_weights_of_another_scale_start_a_network_but_for_its_tail(
+    tmp_path: Path, tiny_network: Network, photo_dir: Path
+) -> None:
+    _fit(tmp_path, tiny_network, photo_dir, 2)
+    theirs = _load(tmp_path / "last.ckpt")["adapool_sr"]["ema"]
+    module = _module(tiny_network | {"scale": 4}, init_from=str(tmp_path / "last.ckpt"))
+    ours = module.network.state_dict()
+    assert torch.equal(ours["head.weight"], theirs["head.weight"])
+    assert module.started_from == (len(ours) - 2, len(ours))
+    assert ours["tail.weight"].shape[0] == 48
+
+
+def test_weights_of_which_nothing_fits_are_refused(
+    tmp_path: Path, tiny_network: Network, photo_dir: Path
+) -> None:
+    _fit(tmp_path, tiny_network, photo_dir, 1)
+    # Every tensor has another width but the scalar logits of beta and its like.
+    network = {"scale": 4, "widths": [6, 6], "blocks": [0, 1]}
+    with pytest.raises(
+        ModelFileError, match=r"--init-from .*last\.ckpt: holds no tensor that fits"
+    ):
+        _module(network, init_from=str(tmp_path / "last.ckpt"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own compiler's
+def test_compiled_steps_give_the_weights_of_plain_ones(
+    tmp_path: Path, tiny_network: Network, photo_dir: Path
+) -> None:
+    plain, compiled = (_module(tiny_network, compile=choice) for choice in (False, True))
+    for module in (plain, compiled):
+        _trainer(tmp_path, 2).fit(module, _data(photo_dir))
+    assert compiled._compiled is not None
+    for name, tensor in plain.network.state_dict().items():
+        assert torch.allclose(compiled.network.state_dict()[name], tensor, atol=1e-5), name
 
 
 def test_scales_of_data_and_network_must_agree(
