@@ -190,7 +190,7 @@ def test_the_commands_modules_carry_the_names_and_lines_of_the_table() -> None:
     for command, line in COMMANDS.items():
         module = importlib.import_module(f"adapool_sr.cli.{command}")
         assert command == module.NAME
-        assert module.HELP.lower().startswith(line)
+        assert module.HELP.lower().startswith(line.lower())
 
 
 def test_versions_agree() -> None:

@@ -107,7 +107,7 @@ def add_model_flags(
         several: whether both may be repeated and stand together; they are lists then, or None.
     """
     name = "model by name, as 'adapool-sr models' lists them"
-    path = "a .safetensors file or a training checkpoint (.ckpt) instead of a name"
+    path = "a file instead of a name: .safetensors, .ckpt, .onnx, or a community model's .pth"
     flags = [("-n", "--name", "NAME", str, name), ("", "--model-path", "FILE", Path, path)]
     which = parser if several else parser.add_mutually_exclusive_group()
     for short, long, metavar, kind, words in flags:

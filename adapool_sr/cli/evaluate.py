@@ -101,12 +101,12 @@ def run(args: argparse.Namespace) -> int:
 
     from adapool_sr.evaluation.measuring import Candidate
     from adapool_sr.evaluation.montage import Montage
-    from adapool_sr.models import checkpoint
+    from adapool_sr.inference import backends
 
     torch.set_num_threads(args.threads)
     options = {name: getattr(args, name) for name in ("device", "precision", "tile")}
     options.update(scale=args.scale, self_ensemble=args.self_ensemble)
-    candidates = [Candidate.of(checkpoint.load(model), **options) for model in models]
+    candidates = [Candidate.of(backends.load(model), **options) for model in models]
     report = Report()
     montage = Montage(args.crops) if args.montage is not None else None
     table = _measure(args, candidates, sets, montage, report)

@@ -27,6 +27,11 @@ _PACKAGES = (
     "lightning",
     "tensorboard",
     "gradio",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "spandrel",
+    "torchvision",
 )
 
 

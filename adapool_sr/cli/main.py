@@ -24,7 +24,7 @@ COMMANDS = {
     "upscale": "make pictures larger",
     "fit": "train a model",
     "evaluate": "measure a model on folders of high-resolution pictures, against bicubic",
-    "export": "turn a training checkpoint (its averaged weights) into a weights file",
+    "export": "write a model as safetensors, ONNX or torch.export",
     "models": "list the models that ship",
     "app": "open a page in the browser that makes pictures larger",
     "info": "say versions, devices, and which kernels run and why",

@@ -271,8 +271,8 @@ def _show_plan(args: argparse.Namespace, plan: Plan, spec: ModelSpec | None) -> 
 def _make_upscaler(args: argparse.Namespace, spec: ModelSpec | None) -> Upscaler:
     import torch
 
+    from adapool_sr.inference.backends import load
     from adapool_sr.inference.upscaler import Upscaler
-    from adapool_sr.models.checkpoint import load
 
     torch.set_num_threads(args.threads)
     return Upscaler(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,15 +16,14 @@ from adapool_sr.evaluation.table import Score, Table, border_for
 from adapool_sr.files.errors import AdaPoolError, UnreadableFileError, UsageError
 from adapool_sr.imaging.metrics import SSIM_WINDOW, modcrop, psnr_y, ssim_y, to_uint8
 from adapool_sr.imaging.resize import imresize
+from adapool_sr.inference.backends import SUFFIXES, Loaded, load
 from adapool_sr.inference.upscaler import Upscaler
 from adapool_sr.io.images import read
-
-if TYPE_CHECKING:
-    from adapool_sr.models.checkpoint import LoadedModel
+from adapool_sr.models.registry import find
 
 __all__ = ["Candidate", "Trial", "evaluate", "measure", "try_picture"]
 
-Model = nn.Module | str | Path  # what load() returned, too; it can't stand here without its import
+Model = nn.Module | Loaded | str | Path
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class Candidate:
     trained_on: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: nn.Module | LoadedModel, **options: Any) -> Candidate:
+    def of(cls, model: nn.Module | Loaded, **options: Any) -> Candidate:
         """Build the Upscaler of a network or a loaded model.
 
         Args:
-            model: a network, or what :func:`adapool_sr.models.checkpoint.load` returned.
+            model: a network, or what :func:`adapool_sr.inference.backends.load` returned.
             options: as for :class:`adapool_sr.inference.Upscaler`.
 
         Raises:
@@ -83,7 +82,7 @@ class Trial:
 
 
 def evaluate(
-    model: Model | LoadedModel | Sequence[Model | LoadedModel],
+    model: Model | Sequence[Model],
     folders: Folders,
     scale: int | None = None,
     *,
@@ -93,7 +92,7 @@ def evaluate(
     """Measure one model or several on folders of high-resolution pictures, against bicubic.
 
     Args:
-        model: a network, what :func:`adapool_sr.models.checkpoint.load` returned, a name
+        model: a network, what :func:`adapool_sr.inference.backends.load` returned, a name
             ("tiny-x2", "tiny") or a file; or several.
         folders: a folder, several, or names to folders.
         scale: the factor to measure; the model's own by default.
@@ -209,13 +208,11 @@ def try_picture(
     return Trial(group.name, image, hr, lr, bicubic, tuple(results), tuple(scores))
 
 
-def _loaded(model: Model | LoadedModel, scale: int | None) -> nn.Module | LoadedModel:
+def _loaded(model: Model, scale: int | None) -> nn.Module | Loaded:
     if not isinstance(model, str | Path):
         return model
-    from adapool_sr.models import checkpoint, registry
-
-    is_file = isinstance(model, Path) or model.endswith((".safetensors", ".ckpt"))
-    return checkpoint.load(Path(model) if is_file else registry.find(str(model), scale))
+    is_file = isinstance(model, Path) or model.endswith(SUFFIXES)
+    return load(Path(model) if is_file else find(str(model), scale))
 
 
 def _common_scale(candidates: Sequence[Candidate]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -34,7 +35,9 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
+def choose_precision(
+    name: str, device: torch.device, allowed: Collection[torch.dtype] = tuple(PRECISIONS.values())
+) -> torch.dtype:
     """Find the number format of the computation.
 
     Args:
@@ -42,16 +45,21 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
             in it (2.1 to 2.6 times as fast as float32 on AVX-512 cores that do; several times
             slower on those that don't), float16 on CUDA, else float32.
         device: where it is to run.
+        allowed: what the network can run in; auto is float32 where it can't in what is fast.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or one that is not allowed.
     """
     if name == "auto":
-        if device.type == "cpu":
-            return torch.bfloat16 if has_fast_bfloat16() else torch.float32
-        return torch.float16 if device.type == "cuda" else torch.float32
+        fast = torch.float16 if device.type == "cuda" else torch.float32
+        if device.type == "cpu" and has_fast_bfloat16():
+            fast = torch.bfloat16
+        return fast if fast in allowed else torch.float32
     if name not in PRECISIONS:
         raise UsageError(f"precision '{name}'", "is not known", "use auto, fp32, bf16 or fp16")
+    if PRECISIONS[name] not in allowed:
+        names = ", ".join(key for key, dtype in PRECISIONS.items() if dtype in allowed)
+        raise UsageError(f"precision '{name}'", "is not for this model", f"use auto or {names}")
     return PRECISIONS[name]
 
 

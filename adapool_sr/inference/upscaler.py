@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from adapool_sr.files.errors import AdaPoolError, UsageError
 from adapool_sr.imaging.resize import imresize
 from adapool_sr.inference.alpha import bleed
+from adapool_sr.inference.backends import SUFFIXES, Limits, OtherModel
+from adapool_sr.inference.backends import load as load_model
 from adapool_sr.inference.devices import choose_device, choose_precision
 from adapool_sr.inference.ensemble import TURNS, self_ensembled
 from adapool_sr.inference.memory import available_bytes, bytes_per_pixel, largest_tile
@@ -47,8 +49,9 @@ class Upscaler:
     """Enlarges pictures with a network, tile by tile where they are large.
 
     Args:
-        model: a network with ``scale``, ``size_multiple`` and ``receptive_radius``, or what
-            :func:`adapool_sr.models.checkpoint.load` returned. It is copied.
+        model: a network with ``scale``, ``size_multiple`` and ``receptive_radius`` (and, if it
+            cannot do all that ours can, ``limits``), or what
+            :func:`adapool_sr.inference.backends.load` returned. It is copied.
         scale: the factor wanted, any positive number; None is the network's. Where it is
             another, the network runs as often as is needed to reach it and one exact
             bicubic resize follows.
@@ -80,7 +83,7 @@ class Upscaler:
 
     def __init__(
         self,
-        model: nn.Module | LoadedModel,
+        model: nn.Module | LoadedModel | OtherModel,
         *,
         scale: float | None = None,
         device: str = "auto",
@@ -95,15 +98,18 @@ class Upscaler:
             raise UsageError("scale", f"must be a number above 0, got {scale}")
         if tile != "auto" and (isinstance(tile, str) or tile < 0):
             raise UsageError("tile", f"must be 'auto', 0 or pixels, got {tile!r}")
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
+        limits = cast(Limits, getattr(network, "limits", Limits()))
+        self.device = choose_device("cpu" if limits.cpu_only and device == "auto" else device)
+        if limits.cpu_only and self.device.type != "cpu":
+            raise UsageError(f"device '{device}'", "is not for this model", "use cpu")
+        self.precision = choose_precision(precision, self.device, limits.precisions)
         self.self_ensemble = self_ensemble
         self.redone = 0
         self._multiple = int(cast(int, network.size_multiple))
         self._radius = int(cast(int, network.receptive_radius))
-        self.tile: int | Literal["auto"] = tile
+        self.tile: int | Literal["auto"] = 0 if limits.untiled and tile == "auto" else tile
         self._largest_core = 2**62  # input pixels; shrinks when the device runs out of memory
-        self._pixel_bytes: float | None = None
+        self._pixel_bytes = limits.pixel_bytes
         self._network = copy.deepcopy(network).eval().to(self.device)
         # mypy: nn.Module.to has no overload with a memory format alone
         self._network = cast(Any, self._network).to(memory_format=torch.channels_last)
@@ -116,20 +122,21 @@ class Upscaler:
         """Load a model by name ("tiny-x2", "tiny") or from a file, and build its Upscaler.
 
         Args:
-            name_or_path: a Path, or a text that ends in .safetensors or .ckpt, is a file;
-                any other text is the name of a model that ships.
+            name_or_path: a Path, or a text that ends in .safetensors, .ckpt, .pth, .pt or
+                .onnx, is a file; any other text is the name of a model that ships.
             options: as for the class.
 
         Raises:
             UnknownModelError: no model of that name.
             MissingFileError: no such file.
+            MissingExtraError: a file that only an absent extra can run.
             ModelFileError: a file that is no model, or a damaged one.
         """
-        from adapool_sr.models import checkpoint, registry
+        from adapool_sr.models.registry import find
 
-        if isinstance(name_or_path, Path) or name_or_path.endswith((".safetensors", ".ckpt")):
-            return cls(checkpoint.load(Path(name_or_path)), **options)
-        return cls(checkpoint.load(registry.find(name_or_path, None)), **options)
+        if isinstance(name_or_path, Path) or name_or_path.endswith(SUFFIXES):
+            return cls(load_model(Path(name_or_path)), **options)
+        return cls(load_model(find(name_or_path, None)), **options)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result for an input of this size: rounded, at least 1."""

@@ -71,6 +71,12 @@ def _ops() -> Any:
     return getattr(torch.ops, _namespace)
 
 
+def _ops_of(geometry: Geometry) -> Any:
+    """As :func:`_ops`, for operators with an argument ``int[] size``: a symbol would not fit it."""
+    symbolic = any(isinstance(n, torch.SymInt) for n in geometry.size)
+    return reference if symbolic else _ops()
+
+
 def _batched(x: Tensor, rank: int) -> Tensor:
     return x if x.dim() == rank + 2 else x.unsqueeze(0)
 
@@ -344,7 +350,7 @@ def _single_mask_geometry(
         ]
     else:
         size = list(output_size_)
-        if len(size) != 2 or not all(isinstance(n, int) for n in size):
+        if len(size) != 2 or not all(isinstance(n, int | torch.SymInt) for n in size):
             raise ValueError(f"output_size must be two ints, got {output_size_!r}")
     return make_geometry(*window, size)
 
@@ -451,7 +457,7 @@ def _unpool_masks(y: Tensor, masks: PoolMasks, gain: float) -> Tensor:
     check_mask("masks.edscw", masks.edscw, y, geometry)
     check_mask("masks.em", masks.em, y, geometry)
     b = make_beta(masks.beta, y, y.shape[-2:], of="y")
-    u: Tensor = _ops().ada_unpool(
+    u: Tensor = _ops_of(geometry).ada_unpool(
         _batched(y, 2),
         _batched(masks.edscw, 2),
         _batched(masks.em, 2),
@@ -468,7 +474,7 @@ def _unpool_one_mask(y: Tensor, mask: Any, geometry: Geometry, gain: float) -> T
         raise TypeError(f"masks must be PoolMasks or one tensor, got {type(mask).__name__}")
     check_y(y, (*y.shape[:-2], *geometry.size), geometry, f"output_size {geometry.size}")
     check_mask("masks", mask, y, geometry)
-    u: Tensor = _ops().ada_unpool(
+    u: Tensor = _ops_of(geometry).ada_unpool(
         _batched(y, 2), _batched(mask, 2), None, None, geometry.size, *geometry[:4], gain
     )
     return u if y.dim() == 4 else u.squeeze(0)

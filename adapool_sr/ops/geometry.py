@@ -74,8 +74,9 @@ def output_size(geometry: Geometry) -> tuple[int, ...]:
     out = []
     for k, s, p, n in zip(kernel, stride, padding, size, strict=True):
         count = (n + 2 * p - k + (s - 1 if ceil_mode else 0)) // s + 1
-        # PyTorch's rule: the last window starts inside the input or its left padding.
-        if ceil_mode and (count - 1) * s >= n + p:
+        # PyTorch's rule: the last window starts inside the input or its left padding. It always
+        # does where k >= s + p, which spares a symbolic size a question that it can't answer.
+        if ceil_mode and k < s + p and (count - 1) * s >= n + p:
             count -= 1
         out.append(count)
     return tuple(out)
@@ -141,6 +142,17 @@ def _outer(vectors: list[Tensor]) -> Tensor:
     return reduce(lambda a, b: a.unsqueeze(-1) * b, vectors)
 
 
+def _fitted(x: Tensor, size: Sequence[int], larger: bool) -> Tensor:
+    """The map ``x`` filled up with zeros to ``size``, or cut to it where that is not larger."""
+    if not larger:
+        whole: list[Any] = [slice(0, n) for n in size]
+        return x[(..., *whole)]
+    more = [n - m for n, m in zip(size, x.shape[-len(size) :], strict=True)]
+    if all(isinstance(n, int) for n in more) and not any(more):
+        return x
+    return F.pad(x, [side for n in reversed(more) for side in (0, n)])
+
+
 class Windows:
     """The windows of ``geometry`` on ``device``: cuts maps into pieces and puts pieces together.
 
@@ -175,11 +187,17 @@ class Windows:
         self.count: Tensor | int = math.prod(kernel)
         self.cover: Tensor | int = 1
         self.valid: list[Tensor] | None = None
-        # Windows that lie side by side inside the image need no index: a mask is the map itself.
-        self.tiling = (
-            tuple(kernel) == tuple(stride)
-            and not any(padding)
-            and all(o * k <= n for o, k, n in zip(self.out, kernel, size, strict=True))
+        # Windows that lie side by side need no index: a mask is the map itself, cut or filled up.
+        self._abutting = tuple(kernel) == tuple(stride) and not any(padding)
+        # A graph that is traced with dynamic sizes must hold for every size: where a last window
+        # may stick out, it is taken to do so, whatever the size that is traced.
+        self._symbolic = any(isinstance(n, torch.SymInt) for n in size)
+        self.tiling = self._abutting and (
+            not ceil_mode
+            or (
+                not self._symbolic
+                and all(o * k <= n for o, k, n in zip(self.out, kernel, size, strict=True))
+            )
         )
         if self.tiling:
             return
@@ -189,10 +207,12 @@ class Windows:
             for o, k, s, p in zip(self.out, kernel, stride, padding, strict=True)
         ]
         inside = [(i >= 0) & (i < n) for i, n in zip(index, size, strict=True)]
-        self._index = [i.clamp(0, n - 1).flatten() for i, n in zip(index, size, strict=True)]
         self._inside = _outer([i.flatten() for i in inside])
         self.count = _outer([i.sum(1) for i in inside]).to(like.dtype)
         self.valid = self.split(self._inside)
+        if self._abutting:
+            return
+        self._index = [i.clamp(0, n - 1).flatten() for i, n in zip(index, size, strict=True)]
         self._sources = self._find_sources(like.device)
         covers = [sum(ok.long() for _, ok in sources) for sources in self._sources]
         self.cover = _outer([torch.as_tensor(c) for c in covers]).clamp(min=1).to(like.dtype)
@@ -220,20 +240,27 @@ class Windows:
         """Cut a mask (…, *(out·kernel)) into its K pieces (…, *out), as views."""
         return [mask[piece] for piece in self._slices]
 
+    def _space(self) -> list[int]:
+        """The spatial size of a mask."""
+        return [o * k for o, k in zip(self.out, self.geometry.kernel, strict=True)]
+
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
         """Lay K pieces (N, C, *out) out as one mask, in the first piece's memory format."""
-        space = [o * k for o, k in zip(self.out, self.geometry.kernel, strict=True)]
-        mask = new_map(pieces[0], space)
+        if self._symbolic:  # a graph that is to be exported takes no writing into views
+            parts = list(pieces)
+            for dim, k in enumerate(reversed(self.geometry.kernel), start=1):
+                groups = [parts[i : i + k] for i in range(0, len(parts), k)]
+                parts = [torch.stack(group, -dim).flatten(-dim - 1, -dim) for group in groups]
+            return parts[0]
+        mask = new_map(pieces[0], self._space())
         for where, piece in zip(self._slices, pieces, strict=True):
             mask[where] = piece
         return mask
 
     def take(self, x: Tensor) -> list[Tensor]:
         """Cut a map (N, C, *size) into its K pieces (N, C, *out); 0 in the padding."""
-        if self.tiling:
-            kernel = self.geometry.kernel
-            whole: list[Any] = [slice(0, o * k) for o, k in zip(self.out, kernel, strict=True)]
-            return self.split(x[(..., *whole)])
+        if self._abutting:
+            return self.split(_fitted(x, self._space(), self.geometry.ceil_mode))
         for dim, index in enumerate(self._index, start=-self.rank):
             x = x.index_select(dim, index)
         # where, not a product: a NaN of the image must not come back from the padding.
@@ -242,12 +269,8 @@ class Windows:
     def put(self, pieces: Sequence[Tensor]) -> Tensor:
         """Add K pieces (N, C, *out) up at their input positions: a map (N, C, *size)."""
         mask = self.join(pieces)
-        size = self.geometry.size
-        if self.tiling:
-            short = [n - m for n, m in zip(size, mask.shape[-self.rank :], strict=True)]
-            if not any(short):
-                return mask
-            return F.pad(mask, [side for n in reversed(short) for side in (0, n)])
+        if self._abutting:
+            return _fitted(mask, self.geometry.size, not self.geometry.ceil_mode)
         for dim, sources in enumerate(self._sources, start=-self.rank):
             tail = (1,) * (-1 - dim)
             parts = [

@@ -28,7 +28,7 @@ from torch import Tensor
 from adapool_sr.ops import reference
 from adapool_sr.ops.geometry import Geometry, new_map, output_size
 
-__all__ = ["NAMESPACES", "SCHEMAS"]
+__all__ = ["NAMESPACES", "SCHEMAS", "decompositions"]
 
 NAMESPACES = ("adapool", "adapool_reference")
 
@@ -255,3 +255,17 @@ def _register(namespace: str) -> torch.library.Library:
 
 
 _LIBRARIES = [_register(namespace) for namespace in NAMESPACES]
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """The operators of pooling and unpooling in plain PyTorch, for ``run_decompositions``.
+
+    An exported program that was decomposed by them needs neither this package nor its kernels.
+    """
+    names = [schema.partition("(")[0] for schema in SCHEMAS]
+    return {
+        getattr(getattr(torch.ops, namespace), name).default: getattr(reference, name)
+        for namespace in NAMESPACES
+        for name in names
+        if not name.endswith("_backward")
+    }

@@ -194,3 +194,45 @@ def test_an_exported_program_keeps_the_operators(namespace: str) -> None:
     targets = {str(node.target) for node in program.graph.nodes}
     assert f"{namespace}.ada_unpool_like.default" in targets
     torch.testing.assert_close(program.module()(x), network(x))
+
+
+class Windows(torch.nn.Module):
+    """Every kind of pooling and unpooling with one geometry."""
+
+    def __init__(self, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        super().__init__()
+        self.window = (kernel, stride, padding, ceil_mode)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        y, masks = adapool2d(x, 0.3, *self.window, return_masks=True)
+        em, mask = ops.empool2d(x, *self.window, return_masks=True)
+        return (
+            adaunpool2d(y, masks),
+            adaunpool2d(ops.edscwpool2d(x, *self.window), like=x, beta=0.3, **self.words()),
+            adaunpool2d(em, mask, output_size=(x.shape[2], x.shape[3]), **self.words()),
+            mask,
+        )
+
+    def words(self) -> dict[str, Any]:
+        names = ("kernel_size", "stride", "padding", "ceil_mode")
+        return dict(zip(names, self.window, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+@pytest.mark.parametrize(
+    "window", [(2, 2, 0, True), (2, 2, 0, False), ((3, 2), (3, 2), 0, True), (3, 2, 1, False)]
+)
+def test_a_decomposed_program_is_plain_and_right_at_every_size(
+    namespace: str, window: tuple[Any, Any, Any, bool]
+) -> None:
+    network = Windows(*window)
+    dynamic = {dim: torch.export.Dim.DYNAMIC for dim in (0, 2, 3)}
+    x = mixed(2, 4, 13, 11, dtype=torch.float32)
+    program = torch.export.export(network, (x,), dynamic_shapes=(dynamic,))
+    plain = program.run_decompositions(library.decompositions())
+    assert not [node for node in plain.graph.nodes if "adapool" in str(node.target)]
+    run = plain.module(check_guards=False)  # of sizes that torch, not the operators, leaves out
+    for size in ((1, 12, 18), (3, 7, 8), (1, 33, 21), (1, 4, 5)):
+        x = mixed(size[0], 4, *size[1:], dtype=torch.float32)
+        torch.testing.assert_close(run(x), network(x))
