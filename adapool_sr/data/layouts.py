@@ -57,6 +57,7 @@ class Split:
             place, of one or several folders.
         count: how many pictures the official split has.
         wanted: whether a file's stem belongs to it.
+        stems: all of its files' stems, where they are known.
         lr: where the published bicubic LR lies, with ``{scale}``; empty where there is none.
     """
 
@@ -64,6 +65,7 @@ class Split:
     count: int
     wanted: Callable[[str], bool]
     lr: tuple[str, ...] = ()
+    stems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,11 @@ class TrainingSet:
     note: str = ""
 
 
-def _numbers(first: int, last: int, digits: int) -> Callable[[str], bool]:
-    pattern = re.compile(rf"\d{{{digits}}}")
-    return lambda stem: bool(pattern.fullmatch(stem)) and first <= int(stem) <= last
+def _numbered(
+    folders: tuple[tuple[str, ...], ...], first: int, last: int, digits: int, lr: tuple[str, ...]
+) -> Split:
+    stems = tuple(f"{number:0{digits}}" for number in range(first, last + 1))
+    return Split(folders, len(stems), frozenset(stems).__contains__, lr, stems)
 
 
 def _bsds(stem: str) -> bool:
@@ -98,23 +102,21 @@ _IMAGES = ("images/", "BSDS500/data/images/", "data/images/", "BSR/BSDS500/data/
 TRAINING_SETS = {
     "div2k": TrainingSet(
         "DIV2K",
-        Split(
+        _numbered(
             (("DIV2K_train_HR",), ("DIV2K_train_HR/DIV2K_train_HR",)),
-            800,
-            _numbers(1, 800, 4),
+            *(1, 800, 4),
             ("DIV2K_train_LR_bicubic/X{scale}", "DIV2K_train_LR_bicubic_X{scale}/X{scale}"),
         ),
-        Split(
+        _numbered(
             (("DIV2K_valid_HR",), ("DIV2K_valid_HR/DIV2K_valid_HR",)),
-            100,
-            _numbers(801, 900, 4),
+            *(801, 900, 4),
             ("DIV2K_valid_LR_bicubic/X{scale}", "DIV2K_valid_LR_bicubic_X{scale}/X{scale}"),
         ),
         "0001 to 0800 train, 0801 to 0900 validate",
     ),
     "flickr2k": TrainingSet(
         "Flickr2K",
-        Split((("Flickr2K_HR",),), 2650, _numbers(1, 2650, 6), ("Flickr2K_LR_bicubic/X{scale}",)),
+        _numbered((("Flickr2K_HR",),), 1, 2650, 6, ("Flickr2K_LR_bicubic/X{scale}",)),
         note="no official validation part: data.val_every takes some out",
     ),
     "bsds500": TrainingSet(
@@ -193,10 +195,12 @@ def photos_of(entry: TrainingSet, folder: Path, split: Split) -> list[Path]:
         for path in list_images(part, recursive=part != folder)
         if split.wanted(path.stem)
     ]
-    found = len({path.stem for path in files})
-    if found < split.count:
+    found = {path.stem for path in files}
+    if len(found) < split.count:
         where = "+".join(str(part) for part in place)
-        why = f"holds {found} of the {split.count} pictures"
+        why = f"holds {len(found)} of the {split.count} pictures"
+        if missing := [stem for stem in split.stems if stem not in found]:
+            why += f", not {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}"
         raise MissingFileError(f"{entry.name}: {where}", why, _prepare(entry))
     return files
 
