@@ -152,11 +152,11 @@ def _draw_blur(blur: Blur, random: Random) -> Step | None:
     plateau = bool(shape < blur.plateau)
     if plateau:
         beta = _uniform(random, blur.beta_plateau)
-        words += f" plateau β{beta:.1f}"
+        words += f" plateau {beta:.1f}"
     elif shape < blur.plateau + blur.generalized:
         # Below and above 1 alike, as the range is meant.
         beta = _uniform(random, (blur.beta[0], 1) if random.random() < 0.5 else (1, blur.beta[1]))
-        words += f" β{beta:.1f}"
+        words += f" beta {beta:.1f}"
     # A heavy tail (β below 1, plateau) is cut where the Gaussian would have ended: 3 sigma.
     radius = min(blur.radius, max(1, math.ceil(3 * max(sigma, other or 0.0))))
     kernel = gaussian(radius, sigma, other, angle, beta, plateau)
@@ -168,7 +168,7 @@ def _draw_sinc(radius: int, random: Random) -> Step:
     # Larger kernels ring further: they may cut off lower (Real-ESRGAN's rule).
     lowest = math.pi / 3 if size < 6 else math.pi / 5
     cutoff = _uniform(random, (lowest, math.pi))
-    return _filter_step(f"sinc {cutoff / math.pi:.2f}π r{size}", low_pass(size, cutoff))
+    return _filter_step(f"sinc {cutoff / math.pi:.2f} pi r{size}", low_pass(size, cutoff))
 
 
 def _filter_step(words: str, kernel: npt.NDArray[np.float32]) -> Step:
@@ -234,11 +234,14 @@ def _draw_noise(noise: Noise, random: Random) -> Step | None:
     grey = bool(random.random() < noise.grey)
 
     def run(work: Work, random: Random) -> Work:
-        shape = (*work.shape[:2], 1) if grey else work.shape
+        height, width = work.shape[:2]
+        planes = 1 if grey else 3
         # OpenCV's generator, one a thread, is four times as fast as NumPy's; seeded here, it too
         # depends on the sample alone.
         cv2.setRNGSeed(int(random.integers(2**31)))
-        drawn: Work = cv2.randn(np.empty(shape, np.float32), 0, strength)
+        # One plane: of several, a single number would be the first one's strength alone.
+        drawn: Work = cv2.randn(np.empty((height, width * planes), np.float32), 0, strength)
+        drawn = drawn.reshape(height, width, planes)
         if poisson:
             # White (255) as 256 photons: a variance of v·255/256, taken as normal, which is right
             # but for the darkest few levels, and five times as fast.

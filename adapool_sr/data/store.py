@@ -80,7 +80,8 @@ def open_stored(sources: Sequence[Source]) -> tuple[list[Pair], str]:
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{home}.lock", timeout=_PATIENCE):
-            if not (home / _INDEX).exists():
+            if _mapped(home, sources) is None:
+                shutil.rmtree(home, ignore_errors=True)  # one that is damaged
                 _make(home, sources)
     except AdaPoolError:
         raise  # a photo's, not the store's
