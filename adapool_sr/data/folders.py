@@ -20,7 +20,14 @@ from adapool_sr.data.layouts import (
 from adapool_sr.files.errors import ConfigError, MissingFileError
 from adapool_sr.io.listing import list_images
 
-__all__ = ["Roots", "find_images", "find_lr", "official_validation", "refuse_evaluation_pictures"]
+__all__ = [
+    "Roots",
+    "find_images",
+    "find_lr",
+    "label_of",
+    "official_validation",
+    "refuse_evaluation_pictures",
+]
 
 Roots = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -142,6 +149,15 @@ def _lr_of(path: Path, known: Sequence[tuple[Path, Path, dict[str, Path]]], scal
     raise MissingFileError(
         str(path), f"has no low resolution {where}.*, nor one ending in x{scale}", "add it"
     )
+
+
+def label_of(path: Path, roots: Roots) -> str:
+    """The name of the set among the roots that a picture belongs to; empty for plain folders."""
+    for root in _several(roots):
+        named = named_root(root)
+        if named and path.is_relative_to(named[1]):
+            return named[0].name
+    return ""
 
 
 def refuse_evaluation_pictures(paths: Sequence[Path]) -> None:

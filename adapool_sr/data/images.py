@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adapool_sr.files.errors import UnreadableFileError
+from adapool_sr.files.errors import MissingFileError, UnreadableFileError
 from adapool_sr.imaging.metrics import modcrop
 from adapool_sr.imaging.resize import imresize
 from adapool_sr.io.images import read_rgb8
@@ -78,6 +78,7 @@ class Source:
             mirrored out at the bottom and right.
         shrink: factor up to 1 that makes the photo itself smaller first, by the exact bicubic.
         lr_path: the file of the low resolution, where it is given and not made.
+        label: name of the set, for errors.
     """
 
     path: Path
@@ -85,6 +86,7 @@ class Source:
     least: int = 1
     shrink: float = 1.0
     lr_path: Path | None = None
+    label: str = ""
 
     def read(self) -> Pair:
         """Read the photo, crop it to a multiple of the scale and shrink it, or read its LR.
@@ -93,6 +95,15 @@ class Source:
             MissingFileError: a file is not there.
             UnreadableFileError: it is no picture, or damaged; or the LR has not the right size.
         """
+        try:
+            return self._read()
+        except (MissingFileError, UnreadableFileError) as error:
+            if not self.label:
+                raise
+            what = f"{self.label}: {error.what}"
+            raise type(error)(what, error.why, error.remedy) from error
+
+    def _read(self) -> Pair:
         hr, scale = read_rgb8(self.path), self.scale
         lr = None if self.lr_path is None else self._read_lr(hr)
         if self.shrink < 1:

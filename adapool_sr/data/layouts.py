@@ -132,7 +132,7 @@ TRAINING_SETS = {
     ),
     "t91": TrainingSet(
         "T91",
-        Split(((".",), ("T91",)), 91, lambda stem: bool(re.fullmatch(r"tt?\d+", stem))),
+        Split((("T91",), (".",)), 91, lambda stem: bool(re.fullmatch(r"tt?\d+", stem))),
         note="t1 to t66 and tt1 to tt27, not all numbers among them",
     ),
 }

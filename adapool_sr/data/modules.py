@@ -6,6 +6,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,10 @@ from torch.utils.data import DataLoader, DistributedSampler
 from adapool_sr.data.degrade import Degradation
 from adapool_sr.data.degrade_settings import parse_degradation
 from adapool_sr.data.folders import (
+    Roots,
     find_images,
     find_lr,
+    label_of,
     official_validation,
     refuse_evaluation_pictures,
 )
@@ -192,8 +195,8 @@ class SRDataModule(L.LightningDataModule):
 
         Raises:
             MissingFileError: a folder does not exist or is empty.
-            UnreadableFileError: a file in it is no picture, or damaged.
-            ConfigError: the holdout leaves nothing.
+            UnreadableFileError: a file in it is no picture, or damaged, or an LR of another size.
+            ConfigError: the holdout leaves nothing, or pictures would train that only measure.
         """
         if self._train:
             return
@@ -202,42 +205,48 @@ class SRDataModule(L.LightningDataModule):
         if val is None and (official := official_validation(self.root)):
             val = [str(root) for root in official]
             val_lr_root = None if self.lr_root is None else val
+        # What SSIM's window needs inside the borders, as a multiple of the scale.
+        least = -(-(SSIM_WINDOW + 2 * self.scale) // self.scale) * self.scale
+        train = paths
         if val is not None:
             chosen = _spread(find_images(val, validation=True)[0], self.max_val)
-            chosen_lr = self._lows(chosen, val, val_lr_root, validation=True)
-            train = paths
+            validating = self._sources(chosen, least, val, val_lr_root, validation=True)
         else:
             chosen = _spread(paths, max(1, min(self.max_val, len(paths) // self.val_every)))
-            chosen_lr = self._lows(chosen, self.root, self.lr_root)
+            validating = self._sources(chosen, least, self.root, self.lr_root)
             taken = set(chosen)
             train = [path for path in paths if path not in taken] or paths
         refuse_evaluation_pictures(train)
-        # What SSIM's window needs inside the borders, as a multiple of the scale.
-        least = -(-(SSIM_WINDOW + 2 * self.scale) // self.scale) * self.scale
-        lows = self._lows(train, self.root, self.lr_root)
-        pairs = zip(train, lows, strict=True)
-        sources = [Source(path, self.scale, self.patch_size, 1.0, low) for path, low in pairs]
+        sources = self._sources(train, self.patch_size, self.root, self.lr_root)
+        whole = len(sources)
         for shrink in self.shrinks:
-            sources += [Source(path, self.scale, self.patch_size, shrink) for path in train]
-        pairs = zip(chosen, chosen_lr, strict=True)
-        self._val = list(read_all([Source(p, self.scale, least, 1.0, low) for p, low in pairs]))
+            sources += [replace(source, shrink=shrink) for source in sources[:whole]]
+        self._val = list(read_all(validating))
         if self._degradation is not None:
             self._val = [degraded_whole(pair, self._degradation) for pair in self._val]
         if self.store == "always" or (self.store == "auto" and worth_storing(sources)):
             loaded, where = open_stored(sources)
         else:
             loaded, where = list(read_all(sources)), ""
-        whole = len(train)
         self._train = loaded[:whole] + [pair for pair in loaded[whole:] if not pair.grown]
         self._announce(left_out, train is paths and val is None, where)
 
-    def _lows(
-        self, paths: Sequence[Path], roots: Any, lr_roots: Any, validation: bool = False
-    ) -> Sequence[Path | None]:
-        """The given low resolution of each photo, or None for each."""
-        if lr_roots is None:
-            return [None] * len(paths)
-        return find_lr(paths, roots, lr_roots, self.scale, validation)
+    def _sources(
+        self,
+        paths: Sequence[Path],
+        least: int,
+        roots: Roots,
+        lr_roots: Roots | None,
+        validation: bool = False,
+    ) -> list[Source]:
+        """What to read for each photo of the roots, with its low resolution if that is given."""
+        lows: Sequence[Path | None] = [None] * len(paths)
+        if lr_roots is not None:
+            lows = find_lr(paths, roots, lr_roots, self.scale, validation)
+        return [
+            Source(path, self.scale, least, 1.0, low, label_of(path, roots))
+            for path, low in zip(paths, lows, strict=True)
+        ]
 
     def _announce(self, left_out: int, shared: bool, where: str) -> None:
         pixels = sum(pair.megapixels for pair in self._train)
