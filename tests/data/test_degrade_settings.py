@@ -1,7 +1,12 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from adapool_sr.data.degrade_settings import PRESETS, SecondOrder, parse_degradation
 from adapool_sr.files.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("given", ["bicubic", None, {"kind": "bicubic"}])
@@ -54,3 +59,18 @@ def test_single_values_are_changed_at_any_depth() -> None:
 def test_wrong_words_are_named(given: object, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         parse_degradation(given)  # type: ignore[arg-type]
+
+
+def test_the_documented_yaml_is_the_photo_preset(photo_dir: Path, tmp_path: Path) -> None:
+    from adapool_sr.training.main import build_data
+
+    text = (ROOT / "datasets" / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)
+    (tmp_path / "mine.yaml").write_text(block)
+    config = ROOT / "configs" / "sr_x2_tiny.yaml"
+    words = ["-c", str(config), "-c", str(tmp_path / "mine.yaml"), f"--data.root={photo_dir}"]
+    data = build_data([*words, f"--trainer.default_root_dir={tmp_path}"])
+    assert parse_degradation(data.degradation) == PRESETS["photo"]
+    data.holdout, data.patch_size = [], 32
+    data.setup()
+    assert next(iter(data.train_dataloader()))["lr"].shape == (16, 3, 16, 16)
