@@ -144,8 +144,8 @@ def blocks(rounds: int, clock: Clock) -> list[dict[str, Any]]:
             lambda: kornia.filters.filter2d(batch, torch_kernel),
             lambda: cv2.filter2D(work, -1, kernel),
         ),
-        "bicubic to 64": (
-            lambda: kornia.geometry.resize(batch, (64, 64), "bicubic", antialias=True),
+        "area to 64": (
+            lambda: kornia.geometry.resize(batch, (64, 64), "area"),
             lambda: cv2.resize(work, (64, 64), interpolation=cv2.INTER_AREA),
         ),
         "Gaussian noise": (

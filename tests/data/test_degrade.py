@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adapool_sr.data.degrade import Degradation, _compressed
+from adapool_sr.data.degrade import Degradation, _compressed, _filter_step
 from adapool_sr.data.degrade_settings import PRESETS, SecondOrder, parse_degradation
 from adapool_sr.data.images import Pair
+from adapool_sr.data.kernels import gaussian
 from adapool_sr.data.pairs import SampleRule, degraded_whole
 from adapool_sr.imaging.resize import imresize
 
@@ -101,6 +102,7 @@ def test_clean_samples_are_the_exact_bicubic_and_as_many_as_asked() -> None:
 def test_nothing_asked_for_at_scale_1_changes_nothing() -> None:
     pixels = photo()[:, :40, :56]
     assert np.array_equal(degraded(settings(), pixels, 1), pixels)
+    assert Degradation(settings(), 1).draw(generator(0), 40, 56).steps == ()
 
 
 def test_jpeg_alone_at_scale_1_is_the_encoders(tmp_path: Path) -> None:
@@ -168,6 +170,16 @@ def test_resizes_do_not_move_the_picture() -> None:
         rows, columns = np.mgrid[:48, :48]
         centre = [(found * place).sum() / found.sum() for place in (rows, columns)]
         assert centre == pytest.approx([(40 - 0.5) / 2, (57 - 0.5) / 2], abs=0.15)
+
+
+def test_a_round_gaussian_blurs_as_its_kernel_does() -> None:
+    work = np.ascontiguousarray(photo().transpose(1, 2, 0)[:60, :80], dtype=np.float32)
+    kernel = gaussian(6, 2.0)
+    fast, slow = (
+        _filter_step("blur", kernel, separable).run(work, generator(0))
+        for separable in (True, False)
+    )
+    assert np.allclose(fast, slow, atol=0.01)
 
 
 def test_recipes_say_every_step() -> None:
