@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple
@@ -30,6 +32,8 @@ from adapool_sr.data.images import Pair, Source, read_all
 from adapool_sr.files.errors import AdaPoolError
 
 __all__ = ["open_stored", "store_folder", "worth_storing"]
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1  # part of the hash: a change of the layout makes every old store stale
 _PIXELS, _INDEX = "pixels.bin", "index.json"
@@ -67,7 +71,7 @@ def open_stored(sources: Sequence[Source]) -> tuple[list[Pair], str]:
 
     Returns:
         The pairs in the sources' order, and in words where they are: mapped from a store, or in
-        memory because none could be written.
+        memory because none could be written, of which a warning tells.
 
     Raises:
         MissingFileError: a file is not there.
@@ -86,12 +90,16 @@ def open_stored(sources: Sequence[Source]) -> tuple[list[Pair], str]:
     except AdaPoolError:
         raise  # a photo's, not the store's
     except OSError as error:  # a full or read-only disk, or another process that takes too long
-        why = error.strerror or error
-        return list(read_all(sources)), f"in memory: no store in {home.parent} ({why})"
+        return _in_memory(sources, f"no store in {home.parent} ({error.strerror or error})")
     pairs = _mapped(home, sources)
     if pairs is None:
-        return list(read_all(sources)), f"in memory: the store {home} could not be read back"
+        return _in_memory(sources, f"the store {home} could not be read back")
     return pairs, f"mapped from {home}, made now"
+
+
+def _in_memory(sources: Sequence[Source], why: str) -> tuple[list[Pair], str]:
+    warnings.warn(f"data.store: {why}; photos are kept in memory", stacklevel=3)
+    return list(read_all(sources)), "in memory"
 
 
 def _digest(sources: Sequence[Source]) -> str:
@@ -110,6 +118,8 @@ def _digest(sources: Sequence[Source]) -> str:
 
 def _make(home: Path, sources: Sequence[Source]) -> None:
     """Write a store beside its place and rename it; called under its lock."""
+    photos = len({source.path for source in sources})
+    _log.info("decoding %d photos, once, into %s", photos, home)
     _remove_unused(home.parent)
     part = home.with_name(f".{home.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # what a killed run left
