@@ -24,8 +24,8 @@ COMMANDS = {
     "upscale": "make pictures larger",
     "fit": "train a model",
     "evaluate": "measure a model on folders of high-resolution pictures, against bicubic",
-    "prepare": "check a data set's folder, fetch free photos, or preview training samples",
     "export": "turn a training checkpoint (its averaged weights) into a weights file",
+    "prepare": "check a data set's folder, fetch free photos, or preview training samples",
     "models": "list the models that ship",
     "info": "say versions, devices, and which kernels run and why",
 }

@@ -69,9 +69,12 @@ def test_top_help_lists_every_command_with_its_line(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "COMMAND: is required; one of: upscale, fit, evaluate, export, models, info"),
+        ([], "COMMAND: is required; one of: upscale, fit, evaluate, export, prepare, models, info"),
         (["upscal"], "upscal: is no command; did you mean upscale?"),
-        (["zzz"], "zzz: is no command; one of: upscale, fit, evaluate, export, models, info"),
+        (
+            ["zzz"],
+            "zzz: is no command; one of: upscale, fit, evaluate, export, prepare, models, info",
+        ),
         (["models", "--jsn"], "--jsn: is not known here; did you mean --json?"),
         (["models", "--js"], "--js: is not known here; did you mean --json?"),
         (["models", "--zzz=1"], "--zzz: is not known here; see adapool-sr models --help"),
