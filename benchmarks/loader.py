@@ -115,8 +115,8 @@ def measure(root: str, config: Path, rounds: int, batches: int, busy: bool) -> d
     return {"step": eaten, "loaders": rows}
 
 
-def blocks(rounds: int, clock: Clock) -> list[dict[str, Any]]:
-    """One 128x128 patch through kornia's blocks and through those that are used, microseconds."""
+def pairs_of_blocks() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Kornia's blocks and those that are used, on one 128x128 patch."""
     import kornia
 
     random = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def blocks(rounds: int, clock: Clock) -> list[dict[str, Any]]:
     def differentiable() -> Any:
         return kornia.enhance.jpeg_codec_differentiable(batch, quality)
 
-    pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    return {
         "Gaussian blur 13": (
             lambda: kornia.filters.gaussian_blur2d(batch, (13, 13), (2.0, 2.0)),
             lambda: cv2.GaussianBlur(work, (13, 13), 2.0),
@@ -150,10 +150,15 @@ def blocks(rounds: int, clock: Clock) -> list[dict[str, Any]]:
         ),
         "Gaussian noise": (
             lambda: batch + 0.1 * torch.randn_like(batch),
-            lambda: work + cv2.randn(np.empty_like(work), 0, 25),
+            lambda: work + cv2.randn(np.empty((128, 384), np.float32), 0, 25).reshape(128, 128, 3),
         ),
         "JPEG 60": (differentiable, encoded),
     }
+
+
+def blocks(rounds: int, clock: Clock) -> list[dict[str, Any]]:
+    """Microseconds of each pair of blocks; prints how far the two JPEGs differ."""
+    pairs = pairs_of_blocks()
     rows = []
     print(f"{'block':<20}{'kornia µs':>12}{'used µs':>12}")
     for name, functions in pairs.items():
@@ -167,9 +172,8 @@ def blocks(rounds: int, clock: Clock) -> list[dict[str, Any]]:
         theirs, ours = map(statistics.median, times)
         print(f"{name:<20}{theirs:>12.0f}{ours:>12.0f}")
         rows.append({"block": name, "kornia": theirs, "used": ours})
-    rgb = differentiable()[0].permute(1, 2, 0).numpy() * 255
-    real = encoded().astype(np.float32)
-    bgr = rgb[..., ::-1]
+    theirs_jpeg, real = (function() for function in pairs["JPEG 60"])
+    bgr = theirs_jpeg[0].permute(1, 2, 0).numpy()[..., ::-1] * 255
     print(
         f"kornia's JPEG differs from the encoder's by {np.abs(bgr - real).mean():.2f} grey levels"
     )

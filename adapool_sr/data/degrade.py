@@ -74,9 +74,10 @@ class Degradation:
     def __init__(self, settings: SecondOrder, scale: int) -> None:
         self.settings = settings
         self.scale = scale
-        #: LR pixels that a crop needs around it, so that its edges do not show: the blur's radius
-        #: of 10 HR pixels, then a JPEG block.
-        self.margin = max(8, -(-16 // scale))
+        radius = max(settings.blur.radius, settings.second.blur.radius)
+        #: LR pixels around a crop that are degraded with it, so that its edges do not show: a JPEG
+        #: block, or the widest blur and some of the block beyond it.
+        self.margin = max(8, -(-(radius + 6) // scale))
 
     def draw(self, random: Random, height: int, width: int) -> Recipe:
         """Decide what happens to a crop whose low resolution is ``height`` x ``width``."""
