@@ -138,7 +138,7 @@ def test_a_dozen_small_grey_pictures_are_enough(
     grey_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = SRDataModule(str(grey_dir), patch_size=96, batch_size=2)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         module, _ = run(tmp_path, data, 2)
     assert len(data.training_names) == 11
     assert [batch["hr"].shape for batch in module.seen] == [(2, 3, 96, 96)] * 2
@@ -161,7 +161,7 @@ def test_a_single_photo_serves_twice_and_that_is_said(
     photo_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copy(photo_dir / "photo_1.png", tmp_path)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         data = ready(tmp_path)
     assert data.training_names == data.validation_names == ["photo_1.png"]
     assert "the only photo serves for both" in caplog.text
