@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -166,7 +166,7 @@ def load_pairs(
     return list(read_all([Source(path, scale, least, shrink) for path in paths]))
 
 
-def read_all(sources: Sequence[Source]) -> Iterator[Pair]:
+def read_all(sources: Sequence[Source]) -> Generator[Pair, None, None]:
     """Read pairs in their order, a thread a processor, few ahead of what is taken.
 
     Raises:
@@ -184,8 +184,8 @@ def read_all(sources: Sequence[Source]) -> Iterator[Pair]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:  # one bad file, or Ctrl-C: don't read the others first
-        pool.shutdown(wait=False, cancel_futures=True)
+    finally:  # one bad file, or Ctrl-C: end what is being read, don't read the others first
+        pool.shutdown(cancel_futures=True)
 
 
 def as_batch(pair: Pair) -> dict[str, Tensor | list[str]]:

@@ -19,7 +19,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -126,8 +126,9 @@ def _make(home: Path, sources: Sequence[Source]) -> None:
     try:
         part.mkdir()
         rows = []
-        with (part / _PIXELS).open("wb") as file:
-            for pair in read_all(sources):
+        # Closed, so that no thread reads on when the disk is full.
+        with (part / _PIXELS).open("wb") as file, closing(read_all(sources)) as pairs:
+            for pair in pairs:
                 rows.append(_append(file, pair))
             file.flush()
             os.fsync(file.fileno())
