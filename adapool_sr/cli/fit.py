@@ -21,7 +21,9 @@ adapool-sr fit -c configs/sr_x2_tiny.yaml --data.root photos --ckpt_path last"""
 PASSES_UNKNOWN = True  # the keys of the configuration, which LightningCLI knows
 
 _FLAGS = (
-    ("--data.root", "DIR", "folder of photos to train on, or a list: '[DIR, DIR]'"),
+    ("--data.root", "DIR", "photos to train on: a folder, DIV2K=DIR, or a list: '[DIR, DIR]'"),
+    ("--data.lr_root", "DIR", "folder of their low resolutions (default: made by bicubic)"),
+    ("--data.degradation", "D", "bicubic, second_order, or '{kind: second_order, jpeg: …}'"),
     ("--data.val", "DIR", "folder of photos to validate on (default: some of the root's)"),
     ("--trainer.max_steps", "N", "stop after N steps (default: at the schedule's end)"),
     ("--trainer.default_root_dir", "DIR", "where checkpoints and logs go"),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from adapool_sr.files.extras import require
 
 if TYPE_CHECKING:
-    from adapool_sr.data.images import Pair, find_images, load_pair, load_pairs
+    from adapool_sr.data.folders import find_images
+    from adapool_sr.data.images import Pair, load_pair, load_pairs
     from adapool_sr.data.modules import SRDataModule
     from adapool_sr.data.pairs import SampleRule
 
@@ -21,7 +22,7 @@ _HOME = {
     "Pair": "images",
     "SRDataModule": "modules",
     "SampleRule": "pairs",
-    "find_images": "images",
+    "find_images": "folders",
     "load_pair": "images",
     "load_pairs": "images",
 }

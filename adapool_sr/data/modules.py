@@ -6,7 +6,9 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -14,8 +16,19 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from adapool_sr.data.images import Pair, find_images, load_pairs, matches
-from adapool_sr.data.pairs import SampleRule, TrainingBatches, WholePictures
+from adapool_sr.data.degrade import Degradation
+from adapool_sr.data.degrade_settings import parse_degradation
+from adapool_sr.data.folders import (
+    Roots,
+    find_images,
+    find_lr,
+    label_of,
+    official_validation,
+    refuse_evaluation_pictures,
+)
+from adapool_sr.data.images import Pair, Source, matches, read_all
+from adapool_sr.data.pairs import SampleRule, TrainingBatches, WholePictures, degraded_whole
+from adapool_sr.data.store import open_stored, worth_storing
 from adapool_sr.files.errors import ConfigError
 from adapool_sr.imaging.metrics import SSIM_WINDOW
 
@@ -42,24 +55,28 @@ class _BatchNumbers(DistributedSampler[int]):
 class SRDataModule(L.LightningDataModule):
     """Pairs of low and high resolution from folders of photos.
 
-    Photos are read once and kept in memory as 8-bit RGB; their low resolution is MATLAB's bicubic
-    shrink. Batches are ``{"lr": (B, 3, p/scale, p/scale), "hr": (B, 3, p, p)}``, contiguous uint8,
-    without end: a run counts iterations. Sample k is a pure function of (seed, k), whatever the
-    number of workers or processes, and a resumed run goes on at ``trainer.global_step``. The
-    validation loader gives whole photos, one a batch, with ``name`` (a list of one).
+    Photos are read once, as 8-bit RGB, and kept in memory or, where they are many, in a store that
+    is mapped into it (:mod:`adapool_sr.data.store`). Their low resolution is MATLAB's bicubic
+    shrink, or given (``lr_root``), or made anew for each sample (``degradation``). Batches are
+    ``{"lr": (B, 3, p/scale, p/scale), "hr": (B, 3, p, p)}``, contiguous uint8, without end: a run
+    counts iterations. Sample k is a pure function of (seed, k), whatever the number of workers or
+    processes, and a resumed run goes on at ``trainer.global_step``. The validation loader gives
+    whole photos, one a batch, with ``name`` (a list of one).
 
     Args:
         root: folder of high-resolution photos (png, jpg, webp …), sub-folders included; or a list
-            of folders.
-        scale: how much larger than the low resolution the high one is.
+            of folders. ``NAME=DIR`` takes the official training part of DIV2K, Flickr2K, BSDS500,
+            BSDS200 or T91.
+        scale: how much larger than the low resolution the high one is; 1 for equal sizes, which a
+            degradation then tells apart.
         patch_size: side of a training patch in pixels of the high resolution; a multiple of scale.
             Smaller photos are mirrored out to it.
         batch_size: patches of a batch, in each process.
         workers: processes that cut patches; 0 cuts them in the training process, which takes about
-            a millisecond a batch.
+            a millisecond a batch (bicubic) or a sample (second order).
         holdout: shell patterns of file names, such as "budgie_*", that are kept out altogether.
-        val: folder of validation photos, or a list of folders; by default some of root's photos
-            are taken out of training for it.
+        val: folder of validation photos, or a list of folders; by default the official part of
+            named sets, else some of root's photos are taken out of training for it.
         val_every: one of so many of root's photos is for validation, at least one.
         max_val: most photos to validate on.
         weights: pattern of file names (or of whole paths) to a factor by which its pixels are seen
@@ -69,6 +86,16 @@ class SRDataModule(L.LightningDataModule):
             patch are left out.
         augment: flip and turn patches in all eight ways.
         seed: of the samples; by default seed_everything's, or 0 where that wasn't called.
+        lr_root: folder of the low resolutions, one for each root, which have the photos' paths and
+            stems, perhaps with x2 behind (0001x2.png); ``NAME=DIR`` for the published ones of a
+            set. Each is its photo's size by the scale; what is left over is cut off the photo.
+        val_lr_root: the same for val.
+        degradation: "bicubic", or what makes low resolutions that look like ordinary photos:
+            "second_order" or a mapping, ``{kind: second_order, jpeg: {quality: [30, 95]}, …}``,
+            of :class:`~adapool_sr.data.degrade_settings.SecondOrder`. Validation photos are
+            degraded too, each always alike.
+        store: whether photos are mapped from a store in the cache, made on first use; "auto" does
+            so where their files make 8 MB or more.
     """
 
     def __init__(
@@ -86,6 +113,10 @@ class SRDataModule(L.LightningDataModule):
         shrinks: list[float] | None = None,
         augment: bool = True,
         seed: int | None = None,
+        lr_root: str | list[str] | None = None,
+        val_lr_root: str | list[str] | None = None,
+        degradation: dict[str, Any] | str = "bicubic",
+        store: Literal["auto", "always", "never"] = "auto",
     ) -> None:
         super().__init__()
         self.root = root
@@ -101,7 +132,13 @@ class SRDataModule(L.LightningDataModule):
         self.shrinks = list(shrinks or ())
         self.augment = augment
         self.seed = seed
+        self.lr_root = lr_root
+        self.val_lr_root = val_lr_root
+        self.degradation = degradation
+        self.store = store
         self._check()
+        settings = parse_degradation(degradation)
+        self._degradation = None if settings is None else Degradation(settings, scale)
         self._train: list[Pair] = []
         self._val: list[Pair] = []
 
@@ -117,6 +154,7 @@ class SRDataModule(L.LightningDataModule):
             why = f"must be a multiple of the scale {self.scale}, got {self.patch_size}"
             remedy = f"use {max(1, self.patch_size // self.scale) * self.scale}"
             raise ConfigError("data.patch_size", why, remedy)
+        self._check_lr()
         for shrink in self.shrinks:
             if not 0 < shrink < 1:
                 raise ConfigError("data.shrinks", f"must lie between 0 and 1, got {shrink}")
@@ -126,6 +164,21 @@ class SRDataModule(L.LightningDataModule):
                 raise ConfigError(
                     f"data.weights.{pattern}", f"must be above 0, got {factor}", remedy
                 )
+
+    def _check_lr(self) -> None:
+        """Refuse what contradicts low resolutions that are given."""
+        if self.lr_root is None:
+            if self.val_lr_root is not None:
+                raise ConfigError("data.val_lr_root", "needs data.lr_root", "set both")
+            return
+        if self.degradation != "bicubic":
+            raise ConfigError(
+                "data.degradation", "makes LR that data.lr_root gives", "set one of the two"
+            )
+        if self.shrinks:
+            raise ConfigError("data.shrinks", "can't shrink given LR", "leave out data.lr_root")
+        if (self.val is None) != (self.val_lr_root is None):
+            raise ConfigError("data.val_lr_root", "goes with data.val and data.lr_root", "set all")
 
     @property
     def training_names(self) -> list[str]:
@@ -142,29 +195,60 @@ class SRDataModule(L.LightningDataModule):
 
         Raises:
             MissingFileError: a folder does not exist or is empty.
-            UnreadableFileError: a file in it is no picture, or damaged.
-            ConfigError: the holdout leaves nothing.
+            UnreadableFileError: a file in it is no picture, or damaged, or an LR of another size.
+            ConfigError: the holdout leaves nothing, or pictures would train that only measure.
         """
         if self._train:
             return
         paths, left_out = find_images(self.root, self.holdout)
-        if self.val is not None:
-            chosen = _spread(find_images(self.val)[0], self.max_val)
-            train = paths
-        else:
-            chosen = _spread(paths, max(1, min(self.max_val, len(paths) // self.val_every)))
-            taken = set(chosen)
-            train = [path for path in paths if path not in taken] or paths
+        val, val_lr_root = self.val, self.val_lr_root
+        if val is None and (official := official_validation(self.root)):
+            val = [str(root) for root in official]
+            val_lr_root = None if self.lr_root is None else val
         # What SSIM's window needs inside the borders, as a multiple of the scale.
         least = -(-(SSIM_WINDOW + 2 * self.scale) // self.scale) * self.scale
-        self._val = load_pairs(chosen, self.scale, least)
-        self._train = load_pairs(train, self.scale, self.patch_size)
+        train = paths
+        if val is not None:
+            chosen = _spread(find_images(val, validation=True)[0], self.max_val)
+            validating = self._sources(chosen, least, val, val_lr_root, validation=True)
+        else:
+            chosen = _spread(paths, max(1, min(self.max_val, len(paths) // self.val_every)))
+            validating = self._sources(chosen, least, self.root, self.lr_root)
+            taken = set(chosen)
+            train = [path for path in paths if path not in taken] or paths
+        refuse_evaluation_pictures(train)
+        sources = self._sources(train, self.patch_size, self.root, self.lr_root)
+        whole = len(sources)
         for shrink in self.shrinks:
-            copies = load_pairs(train, self.scale, self.patch_size, shrink)
-            self._train += [pair for pair in copies if not pair.grown]
-        self._announce(left_out, shared=train is paths and self.val is None)
+            sources += [replace(source, shrink=shrink) for source in sources[:whole]]
+        self._val = list(read_all(validating))
+        if self._degradation is not None:
+            self._val = [degraded_whole(pair, self._degradation) for pair in self._val]
+        if self.store == "always" or (self.store == "auto" and worth_storing(sources)):
+            loaded, where = open_stored(sources)
+        else:
+            loaded, where = list(read_all(sources)), ""
+        self._train = loaded[:whole] + [pair for pair in loaded[whole:] if not pair.grown]
+        self._announce(left_out, train is paths and val is None, where)
 
-    def _announce(self, left_out: int, shared: bool) -> None:
+    def _sources(
+        self,
+        paths: Sequence[Path],
+        least: int,
+        roots: Roots,
+        lr_roots: Roots | None,
+        validation: bool = False,
+    ) -> list[Source]:
+        """What to read for each photo of the roots, with its low resolution if that is given."""
+        lows: Sequence[Path | None] = [None] * len(paths)
+        if lr_roots is not None:
+            lows = find_lr(paths, roots, lr_roots, self.scale, validation)
+        return [
+            Source(path, self.scale, least, 1.0, low, label_of(path, roots))
+            for path, low in zip(paths, lows, strict=True)
+        ]
+
+    def _announce(self, left_out: int, shared: bool, where: str) -> None:
         pixels = sum(pair.megapixels for pair in self._train)
         grown = sum(pair.grown for pair in self._train)
         words = [f"{len(self.training_names)} photos ({pixels:.1f} MP) to train"]
@@ -173,6 +257,8 @@ class SRDataModule(L.LightningDataModule):
             words += [f"{grown} smaller than {self.patch_size} pixels, mirrored out to it"]
         if shared:
             words += ["the only photo serves for both: its PSNR says nothing of other photos"]
+        if where:
+            words += [where]
         rank_zero_info("data: " + "; ".join(words))
 
     def _seed(self) -> int:
@@ -185,15 +271,21 @@ class SRDataModule(L.LightningDataModule):
             return 0
         return self.trainer.global_step * self.trainer.accumulate_grad_batches
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Endless batches of patches, from where the run stands."""
+    def sample_rule(self) -> SampleRule:
+        """What gives the samples, once :meth:`setup` has read the photos."""
         patterns = self.weights.items()
         weights = [
             next((factor for pattern, factor in patterns if matches(pair.path, [pattern])), 1.0)
             for pair in self._train
         ]
         patch = self.patch_size // self.scale
-        rule = SampleRule(self._train, patch, self._seed(), weights, self.augment)
+        return SampleRule(
+            self._train, patch, self._seed(), weights, self.augment, self._degradation
+        )
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Endless batches of patches, from where the run stands."""
+        rule = self.sample_rule()
         rank, world = 0, 1
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
@@ -207,12 +299,20 @@ class SRDataModule(L.LightningDataModule):
             sampler=_BatchNumbers(self._batches_done),
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=_one_thread,
             pin_memory=torch.cuda.is_available(),
         )
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor | list[str]]]:
         """Whole validation photos, one a batch."""
         return DataLoader(WholePictures(self._val), batch_size=None)
+
+
+def _one_thread(_: int) -> None:
+    """Keep OpenCV from starting threads in a worker: they would take the training's cores."""
+    import cv2
+
+    cv2.setNumThreads(0)
 
 
 def _spread(paths: Sequence[Path], count: int) -> list[Path]:

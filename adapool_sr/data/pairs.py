@@ -5,8 +5,9 @@ So any number of workers and processes sees the same samples, and a run is resum
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from adapool_sr.data.degrade import Degradation, Recipe
 from adapool_sr.data.images import Pair, as_batch
 
-__all__ = ["Choice", "SampleRule", "TrainingBatches", "WholePictures"]
+__all__ = ["Choice", "SampleRule", "TrainingBatches", "WholePictures", "degraded_whole"]
+
+_MIXED = 1  # word of Philox' counter: 0 chooses the sample, 1 degrades it, 2 degrades whole photos
+_WHOLE = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class SampleRule:
         seed: of the run, 0 … 2**64 − 1.
         weights: chance of each photo relative to the others, per pixel; equal by default.
         augment: whether samples are flipped and turned.
+        degradation: makes the LR patch from the HR photo around it; by default it is cut from the
+            pair's own low resolution.
     """
 
     def __init__(
@@ -55,11 +62,13 @@ class SampleRule:
         seed: int,
         weights: Sequence[float] | None = None,
         augment: bool = True,
+        degradation: Degradation | None = None,
     ) -> None:
         self.pairs = list(pairs)
         self.patch = patch
         self.seed = seed
         self.augment = augment
+        self.degradation = degradation
         self.scale = pairs[0].hr.shape[1] // pairs[0].lr.shape[1]
         area = np.array([pair.megapixels for pair in pairs])
         share = area if weights is None else area * np.asarray(weights, dtype=np.float64)
@@ -95,11 +104,52 @@ class SampleRule:
         for slot in range(count):
             choice = self.choose(first + slot)
             pair = self.pairs[choice.photo]
-            for pixels, out, factor in ((pair.lr, lr, 1), (pair.hr, hr, self.scale)):
-                top, left, size = choice.top * factor, choice.left * factor, out.shape[-1]
-                crop = pixels[:, top : top + size, left : left + size]
-                out[slot] = _turned(crop, choice.turn)
+            crop, _ = self._low(first + slot, choice)
+            lr[slot] = _turned(crop, choice.turn)
+            hr[slot] = _turned(_cut(pair.hr, choice, side, self.scale), choice.turn)
         return {"lr": torch.from_numpy(lr), "hr": torch.from_numpy(hr)}
+
+    def recipe(self, k: int) -> Recipe:
+        """What sample ``k`` undergoes between its high and its low resolution."""
+        return self._low(k, self.choose(k))[1]
+
+    def _low(self, k: int, choice: Choice) -> tuple[npt.NDArray[np.uint8], Recipe]:
+        """The LR patch of sample ``k``, not yet turned, and how it was made."""
+        pair, patch = self.pairs[choice.photo], self.patch
+        plain = _cut(pair.lr, choice, patch, 1)
+        if self.degradation is None:
+            return plain, Recipe(())
+        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, k, _MIXED, 0]))
+        # The photo around the patch takes part, as far as there is some.
+        margin, scale = self.degradation.margin, self.scale
+        height, width = pair.lr.shape[1:]
+        top, left = max(0, choice.top - margin), max(0, choice.left - margin)
+        bottom = min(height, choice.top + patch + margin)
+        right = min(width, choice.left + patch + margin)
+        recipe = self.degradation.draw(random, bottom - top, right - left)
+        if not recipe.steps:
+            return plain, recipe
+        around = pair.hr[:, top * scale : bottom * scale, left * scale : right * scale]
+        mixed = self.degradation.follow(recipe, around, random)
+        down, across = choice.top - top, choice.left - left
+        return mixed[:, down : down + patch, across : across + patch], recipe
+
+
+def _cut(
+    pixels: npt.NDArray[np.uint8], choice: Choice, size: int, factor: int
+) -> npt.NDArray[np.uint8]:
+    top, left = choice.top * factor, choice.left * factor
+    return pixels[:, top : top + size, left : left + size]
+
+
+def degraded_whole(pair: Pair, degradation: Degradation) -> Pair:
+    """The photo with a degraded low resolution, which depends on the file's name alone."""
+    number = zlib.crc32(pair.path.name.encode())
+    random = np.random.Generator(np.random.Philox(key=0, counter=[0, number, _WHOLE, 0]))
+    recipe = degradation.draw(random, *pair.lr.shape[1:])
+    if not recipe.steps:
+        return pair
+    return replace(pair, lr=degradation.follow(recipe, pair.hr, random))
 
 
 def _turned(pixels: npt.NDArray[np.uint8], turn: int) -> npt.NDArray[np.uint8]:

@@ -29,7 +29,7 @@ from adapool_sr.training.progress import Progress
 from adapool_sr.training.samples import SampleImages
 from adapool_sr.training.sr import SRModule
 
-__all__ = ["FitCLI", "build", "fast_bf16", "print_full_help", "run"]
+__all__ = ["FitCLI", "build", "build_data", "fast_bf16", "print_full_help", "run"]
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -159,6 +159,18 @@ def build(argv: Sequence[str], *, quiet: bool = False) -> FitCLI:
         return FitCLI(**_CLI_OPTIONS, args=words)
     except MisconfigurationException as error:
         raise ConfigError("configuration", " ".join(str(error).split())) from error
+
+
+def build_data(argv: Sequence[str]) -> SRDataModule:
+    """Make the data module alone, as a training with these words would have it.
+
+    Raises:
+        ConfigError: the configuration has an unknown key, lacks one, or has an impossible value.
+    """
+    with warnings.catch_warnings():
+        _quieten()
+        data: SRDataModule = build(argv, quiet=True).datamodule
+    return data
 
 
 def _fit(cli: FitCLI) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import adapool_sr
+from adapool_sr.data.layouts import set_label
 
 __all__ = ["describe_data", "source_version"]
 
@@ -25,6 +26,10 @@ def describe_data(data: Any) -> dict[str, Any]:
             record[key] = len(names)
     if getattr(data, "shrinks", None):
         record["shrinks"] = list(data.shrinks)
+    if getattr(data, "lr_root", None):
+        record["lr"] = _folder_names(data.lr_root)
+    if getattr(data, "degradation", "bicubic") != "bicubic":
+        record["degradation"] = data.degradation
     for key in ("holdout", "weights"):
         patterns = getattr(data, key, None)
         if patterns:  # patterns of file names; one with a folder in it loses the folder
@@ -41,7 +46,7 @@ def _folder_names(roots: Any) -> list[str]:
     if roots is None:
         return []
     several = [roots] if isinstance(roots, str | Path) else list(roots)
-    return [Path(root).resolve().name for root in several]
+    return [set_label(root) for root in several]
 
 
 @cache

@@ -66,12 +66,15 @@ def test_top_help_lists_every_command_with_its_line(capsys: Capture) -> None:
     assert "example:\n  adapool-sr " in out
 
 
+NAMES = "upscale, fit, evaluate, export, prepare, models, app, info"
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "COMMAND: is required; one of: upscale, fit, evaluate, export, models, app, info"),
+        ([], f"COMMAND: is required; one of: {NAMES}"),
         (["upscal"], "upscal: is no command; did you mean upscale?"),
-        (["zzz"], "zzz: is no command; one of: upscale, fit, evaluate, export, models, app, info"),
+        (["zzz"], f"zzz: is no command; one of: {NAMES}"),
         (["models", "--jsn"], "--jsn: is not known here; did you mean --json?"),
         (["models", "--js"], "--js: is not known here; did you mean --json?"),
         (["models", "--zzz=1"], "--zzz: is not known here; see adapool-sr models --help"),

@@ -8,6 +8,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from adapool_sr.data import SRDataModule
@@ -137,7 +138,7 @@ def test_a_dozen_small_grey_pictures_are_enough(
     grey_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = SRDataModule(str(grey_dir), patch_size=96, batch_size=2)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         module, _ = run(tmp_path, data, 2)
     assert len(data.training_names) == 11
     assert [batch["hr"].shape for batch in module.seen] == [(2, 3, 96, 96)] * 2
@@ -146,8 +147,6 @@ def test_a_dozen_small_grey_pictures_are_enough(
 
 
 def test_tiny_pictures_can_be_validated(tmp_path: Path, photo_dir: Path) -> None:
-    from PIL import Image
-
     from adapool_sr.imaging import ssim_y
 
     for k in range(2):
@@ -162,7 +161,7 @@ def test_a_single_photo_serves_twice_and_that_is_said(
     photo_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copy(photo_dir / "photo_1.png", tmp_path)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         data = ready(tmp_path)
     assert data.training_names == data.validation_names == ["photo_1.png"]
     assert "the only photo serves for both" in caplog.text
@@ -256,3 +255,123 @@ def test_a_damaged_photo_stops_before_the_first_step(photo_dir: Path, tmp_path: 
     (tmp_path / "torn.png").write_bytes(good[:900])
     with pytest.raises(UnreadableFileError, match=r"torn\.png"):
         ready(tmp_path)
+
+
+def test_degraded_samples_are_the_same_for_any_number_of_workers(photo_dir: Path) -> None:
+    wanted = batches(ready(photo_dir, degradation="second_order"), 3)
+    assert same(batches(ready(photo_dir, degradation="second_order", workers=2), 3), wanted)
+    plain = batches(ready(photo_dir), 3)
+    assert all(torch.equal(a["hr"], b["hr"]) for a, b in zip(wanted, plain, strict=True))
+    assert not same(wanted, plain)
+
+
+def test_validation_photos_are_degraded_whatever_the_seed(photo_dir: Path) -> None:
+    options: dict[str, Any] = {
+        "degradation": {"kind": "second_order", "clean": 0},
+        "val_every": 3,
+    }
+    first = list(ready(photo_dir, seed=1, **options).val_dataloader())
+    second = list(ready(photo_dir, seed=2, **options).val_dataloader())
+    plain = list(ready(photo_dir, val_every=3).val_dataloader())
+    for a, b, c in zip(first, second, plain, strict=True):
+        assert isinstance(a["lr"], Tensor)
+        assert isinstance(c["lr"], Tensor)
+        assert torch.equal(a["lr"], b["lr"])
+        assert a["lr"].shape == c["lr"].shape
+        assert not torch.equal(a["lr"], c["lr"])
+        assert torch.equal(a["hr"], c["hr"])
+
+
+def test_scale_1_keeps_the_size_and_is_degraded(photo_dir: Path) -> None:
+    clean = ready(photo_dir, scale=1)
+    assert all(torch.equal(batch["lr"], batch["hr"]) for batch in batches(clean, 2))
+    data = ready(photo_dir, scale=1, degradation={"kind": "second_order", "clean": 0})
+    batch = batches(data, 1)[0]
+    assert batch["lr"].shape == batch["hr"].shape == (4, 3, 32, 32)
+    assert not torch.equal(batch["lr"], batch["hr"])
+    whole = next(iter(data.val_dataloader()))
+    assert isinstance(whole["lr"], Tensor)
+    assert isinstance(whole["hr"], Tensor)
+    assert whole["lr"].shape == whole["hr"].shape
+
+
+@pytest.mark.parametrize("degradation", ["bicubic", "second_order"])
+def test_a_store_changes_no_sample(
+    photo_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, degradation: str
+) -> None:
+    monkeypatch.setenv("ADAPOOL_CACHE", str(tmp_path))
+    options: dict[str, Any] = {"degradation": degradation, "shrinks": [0.6, 0.05]}
+    wanted = batches(ready(photo_dir, **options), 4)
+    assert not (tmp_path / "store").exists()  # so few are not worth one
+    assert same(batches(ready(photo_dir, store="always", **options), 4), wanted)
+    assert same(batches(ready(photo_dir, store="always", workers=2, **options), 4), wanted)
+    assert len(list((tmp_path / "store").glob("*/pixels.bin"))) == 1
+
+
+def paired(photo_dir: Path, folder: Path) -> Path:
+    """Low resolutions of another making than bicubic, named as DIV2K's are."""
+    folder.mkdir()
+    for path in photo_dir.glob("*.png"):
+        hr = read_rgb8(path)
+        lr = hr[:, : hr.shape[1] // 2 * 2 : 2, : hr.shape[2] // 2 * 2 : 2]
+        Image.fromarray(lr.permute(1, 2, 0).numpy()).save(folder / f"{path.stem}x2.png")
+    return folder
+
+
+def test_given_low_resolutions_train_and_validate(photo_dir: Path, tmp_path: Path) -> None:
+    low = paired(photo_dir, tmp_path / "lr")
+    data = ready(photo_dir, lr_root=str(low), val_every=3)
+    for pair in [*data.sample_rule().pairs, *data._val]:
+        assert np.array_equal(pair.lr, pair.hr[:, ::2, ::2])
+
+
+def test_a_wrong_low_resolution_stops_before_the_first_step(
+    photo_dir: Path, tmp_path: Path
+) -> None:
+    low = paired(photo_dir, tmp_path / "lr")
+    Image.new("RGB", (9, 9)).save(low / "photo_3x2.png")
+    with pytest.raises(UnreadableFileError, match=r"photo_3x2\.png: is 9x9, but photo_3\.png"):
+        ready(photo_dir, lr_root=str(low))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"degradation": "second_order", "lr_root": "x"}, r"data\.degradation: makes LR that data"),
+        ({"shrinks": [0.5], "lr_root": "x"}, r"data\.shrinks: can't shrink given LR"),
+        ({"val": "v", "lr_root": "x"}, r"data\.val_lr_root: goes with data\.val"),
+        ({"val_lr_root": "x"}, r"data\.val_lr_root: needs data\.lr_root"),
+        ({"degradation": {"jpg": {}}}, r"data\.degradation\.jpg: is no known key; did you mean jp"),
+    ],
+)
+def test_contradictions_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SRDataModule("photos", **options)
+
+
+@pytest.mark.slow
+def test_a_named_set_trains_on_its_part_and_validates_on_the_other(tmp_path: Path) -> None:
+    for part, first, last in (("train", 1, 801), ("valid", 801, 901)):
+        high, low = tmp_path / f"DIV2K_{part}_HR", tmp_path / f"DIV2K_{part}_LR_bicubic" / "X2"
+        high.mkdir()
+        low.mkdir(parents=True)
+        for n in range(first, last):
+            Image.new("RGB", (33, 32), (n % 256, n // 256, 7)).save(high / f"{n:04}.png")
+            Image.new("RGB", (16, 16), (n % 256, n // 256, 7)).save(low / f"{n:04}x2.png")
+    root = f"DIV2K={tmp_path}"
+    data = SRDataModule(root, patch_size=32, lr_root=root, max_val=100, store="never")
+    data.setup()
+    assert data.training_names == [f"{n:04}.png" for n in range(1, 801)]
+    assert data.validation_names == [f"{n:04}.png" for n in range(801, 901)]
+    assert all((pair.lr[:, :1, :1] == pair.hr[:, :1, :1]).all() for pair in data._train)
+    (tmp_path / "DIV2K_train_HR" / "0002.png").write_bytes(b"torn")
+    with pytest.raises(UnreadableFileError, match=r"DIV2K: \S*0002\.png"):
+        SRDataModule(root, patch_size=32, store="never").setup()
+
+
+def test_pictures_of_b100_are_refused_and_may_be_held_out(tmp_path: Path) -> None:
+    for name in ("101085", "photo_1", "photo_2"):
+        Image.new("RGB", (481, 321), (9, 90, 200)).save(tmp_path / f"{name}.png")
+    with pytest.raises(ConfigError, match=r"pictures of B100 \(101085\.png\)"):
+        ready(tmp_path)
+    assert len(ready(tmp_path, holdout=["101085.*"]).training_names) == 1

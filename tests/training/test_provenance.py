@@ -18,6 +18,13 @@ def test_folders_are_named_without_their_place(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_sets_low_resolutions_and_degradation_are_told(tmp_path: Path) -> None:
+    data = SimpleNamespace(root=f"DIV2K={tmp_path}", lr_root=str(tmp_path / "low"))
+    assert describe_data(data) == {"data": ["DIV2K"], "lr": ["low"]}
+    data = SimpleNamespace(root="photos", degradation={"kind": "second_order", "clean": 0.3})
+    assert describe_data(data)["degradation"] == {"kind": "second_order", "clean": 0.3}
+
+
 def test_other_data_is_described_as_far_as_known() -> None:
     assert describe_data(None) == {"data": []}
 

@@ -1,20 +1,13 @@
-#!/usr/bin/env python3
 """Free photographs out of Debian 12's own packages, made ready for training.
 
-    python3 scripts/debian_photos.py OUT                 99 photos -> OUT/*.webp, OUT/manifest.tsv
-    python3 scripts/debian_photos.py OUT --no-copyleft   63 of them: public domain, BSD, MIT, CC-BY
-
-Each package is fetched with `apt-get download` (nothing is installed, no root needed), the files
-that datasets/debian_photos/photos.tsv lists are read out of it, checked against their sha256,
-shrunk by the listed factor (Lanczos) and written losslessly. After an interruption run it again:
-what the manifest lists as done is skipped. Fetches 0.7 GB; needs Debian 12 with package lists
-(`apt-get update`), 0.6 GB free and Pillow; two minutes of work beside the download.
-Exit status: 0 all there, 1 something is missing or differs (named), 2 it cannot run (said why).
+Each package is fetched with ``apt-get download`` (nothing is installed, no root needed), the files
+that ``debian_photos.tsv`` lists are read out of it, checked against their sha256, shrunk by the
+listed factor (Lanczos) and written losslessly. After an interruption it goes on: what the manifest
+lists as done is skipped. Fetches 0.7 GB; needs Debian 12 with package lists and 0.6 GB free.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import io
@@ -22,22 +15,22 @@ import os
 import shutil
 import struct
 import subprocess
-import sys
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
-TABLE = Path(__file__).resolve().parents[1] / "datasets" / "debian_photos" / "photos.tsv"
+from adapool_sr.files.errors import UsageError
+from adapool_sr.files.writing import make_folder, whole, write_whole
+
+__all__ = ["fetch_photos", "is_copyleft", "largest_jpeg", "read_table"]
+
+TABLE = Path(__file__).with_name("debian_photos.tsv")
 COLUMNS = ("file", "package", "licence", "author", "factor", "width", "height", "sha256", "source")
 EET_MAGIC = 0x1EE70F42  # of EFL's src/lib/eet/eet_lib.c
 
 Row = dict[str, str]
-
-
-class CannotRunError(Exception):
-    """This machine or folder does not allow the run at all."""
 
 
 def read_table(path: Path) -> list[Row]:
@@ -48,12 +41,9 @@ def read_table(path: Path) -> list[Row]:
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def write_manifest(path: Path, rows: list[Row]) -> None:
-    """Write what is done, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+def _write_manifest(path: Path, rows: list[Row]) -> None:
     lines = ["\t".join(COLUMNS), *("\t".join(row[c] for c in COLUMNS) for row in rows)]
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def is_copyleft(row: Row) -> bool:
@@ -61,7 +51,7 @@ def is_copyleft(row: Row) -> bool:
     return "GPL" in row["licence"] or "-SA" in row["licence"]
 
 
-def download(package: str, folder: Path) -> Path:
+def _download(package: str, folder: Path) -> Path:
     """Fetch a package; apt checks it against the signed lists and keeps one that is whole.
 
     Raises:
@@ -76,11 +66,12 @@ def download(package: str, folder: Path) -> Path:
     return debs[-1]
 
 
-def members(deb: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+def _members(deb: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """Yield (path, bytes) of the wanted files, streamed out of the package."""
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as dpkg:
-        assert dpkg.stdout is not None  # it is a pipe
+        if dpkg.stdout is None:
+            return
         with tarfile.open(fileobj=dpkg.stdout, mode="r|") as tar:
             for item in tar:
                 path = item.name.removeprefix("./")
@@ -104,7 +95,7 @@ def largest_jpeg(eet: bytes) -> bytes:
     return max((entry for entry in entries if entry.startswith(b"\xff\xd8\xff")), key=len)
 
 
-def make(row: Row, data: bytes, out: Path) -> Row:
+def _make(row: Row, data: bytes, out: Path) -> Row:
     """Write one photo, whole or not at all; give its row with width and height.
 
     Raises:
@@ -121,48 +112,57 @@ def make(row: Row, data: bytes, out: Path) -> Row:
     factor = float(row["factor"])
     width, height = (round(side / factor) for side in photo.size)
     small = photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-    part = out / f".{row['file']}.part"
-    small.save(part, "WEBP", lossless=True, method=3)
-    part.replace(out / row["file"])
+    with whole(out / row["file"]) as file:
+        small.save(file, "WEBP", lossless=True, method=3)
     return {**row, "width": str(width), "height": str(height)}
 
 
-def check_machine(packages: list[str]) -> list[str]:
+def _check_machine(packages: list[str]) -> list[str]:
     """Give the packages that apt does not know.
 
     Raises:
-        CannotRunError: apt is absent or knows none of them.
+        UsageError: apt is absent or knows none of them.
     """
     missing = [tool for tool in ("apt-get", "apt-cache", "dpkg-deb") if not shutil.which(tool)]
     if missing:
-        raise CannotRunError(f"{', '.join(missing)} not found: this runs on Debian 12")
+        raise UsageError(
+            ", ".join(missing), "not found", "run it on Debian 12 or in a container of it"
+        )
     if not packages:
         return []
     show = ["apt-cache", "show", "--no-all-versions", *packages]
     known = subprocess.run(show, capture_output=True, text=True, check=False).stdout
     unknown = [name for name in packages if f"Package: {name}\n" not in known]
     if len(unknown) == len(packages):
-        raise CannotRunError("apt knows none of the packages: run `apt-get update` as root first")
+        raise UsageError("apt", "knows none of the packages", "run apt-get update as root first")
     return unknown
 
 
-def run(out: Path, no_copyleft: bool) -> tuple[list[Row], list[str]]:
+def fetch_photos(
+    out: Path, no_copyleft: bool, say: Callable[[str], None]
+) -> tuple[list[Row], list[str]]:
     """Make all photos that are not there yet.
 
+    Args:
+        out: folder of the photos and their ``manifest.tsv``; made if absent.
+        no_copyleft: leave out GPL, LGPL and CC-BY-SA.
+        say: is told each package.
+
     Returns:
-        The rows that are done, and what went wrong, in words.
+        The rows of the photos that are there, and what went wrong, in words.
 
     Raises:
-        CannotRunError: the machine or the folder does not allow it.
+        UsageError: the machine or the folder does not allow it.
+        UnwritableFileError: the folder cannot be written.
     """
     rows = [row for row in read_table(TABLE) if not (no_copyleft and is_copyleft(row))]
     manifest = out / "manifest.tsv"
     before = {row["file"]: row for row in read_table(manifest)}
     if set(before) - {row["file"] for row in rows}:
-        raise CannotRunError(
-            f"{out} holds photos that this run does not list: take an empty folder"
+        raise UsageError(
+            str(out), "holds photos that this run does not list", "take an empty folder"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     done: dict[str, Row] = {}
     for row in rows:
         old = before.get(row["file"])
@@ -171,30 +171,30 @@ def run(out: Path, no_copyleft: bool) -> tuple[list[Row], list[str]]:
             done[row["file"]] = old
     todo = [row for row in rows if row["file"] not in done]
     packages = list(dict.fromkeys(row["package"] for row in todo))
-    unknown = check_machine(packages)
+    unknown = _check_machine(packages)
     troubles = [f"{name}: not in this machine's package lists" for name in unknown]
     for package in packages:
         if package in unknown:
             continue
         here = [row for row in todo if row["package"] == package]
-        print(f"{package}: {len(here)} photos", flush=True)
-        troubles += unpack(package, here, out, done)
-        write_manifest(manifest, [done[row["file"]] for row in rows if row["file"] in done])
+        say(f"{package}: {len(here)} photos")
+        troubles += _unpack(package, here, out, done)
+        _write_manifest(manifest, [done[row["file"]] for row in rows if row["file"] in done])
     if not troubles:
         shutil.rmtree(out / ".debs", ignore_errors=True)
     return list(done.values()), troubles
 
 
-def unpack(package: str, rows: list[Row], out: Path, done: dict[str, Row]) -> list[str]:
+def _unpack(package: str, rows: list[Row], out: Path, done: dict[str, Row]) -> list[str]:
     """Make one package's photos and add them to ``done``; give what went wrong."""
     troubles = []
     here = {row["source"]: row for row in rows}
     try:
-        deb = download(package, out / ".debs")
-        for path, data in members(deb, list(here)):
+        deb = _download(package, out / ".debs")
+        for path, data in _members(deb, list(here)):
             row = here.pop(path)
             try:
-                done[row["file"]] = make(row, data, out)
+                done[row["file"]] = _make(row, data, out)
             except (ValueError, OSError) as error:
                 troubles.append(f"{package}: {path}: {error}")
         troubles += [f"{package}: {path}: not in the package" for path in here]
@@ -202,29 +202,3 @@ def unpack(package: str, rows: list[Row], out: Path, done: dict[str, Row]) -> li
     except (RuntimeError, tarfile.TarError) as error:
         troubles.append(str(error))
     return troubles
-
-
-def main() -> int:
-    """Parse the words, run, report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path, help="folder for the photos; made if it isn't there")
-    parser.add_argument(
-        "--no-copyleft", action="store_true", help="leave out GPL, LGPL and CC-BY-SA"
-    )
-    args = parser.parse_args()
-    try:
-        done, troubles = run(args.out, args.no_copyleft)
-    except CannotRunError as error:
-        print(f"debian_photos: {error}", file=sys.stderr)
-        return 2
-    area = sum(int(row["width"]) * int(row["height"]) for row in done) / 1e6
-    print(f"{len(done)} photos, {area:.1f} megapixels; {args.out / 'manifest.tsv'}")
-    for text in troubles:
-        print(f"debian_photos: {text}", file=sys.stderr)
-    return 1 if troubles else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
