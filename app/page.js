@@ -67,6 +67,23 @@ function chooser(element, trigger, upload) {
   });
 }
 
+// Says when the server is gone; Gradio alone would leave the last progress standing.
+function heartbeat(element) {
+  const gone = element.querySelector(".ap-gone");
+  let missed = 0;
+  async function ask() {
+    try {
+      missed = (await fetch("alive", { cache: "no-store" })).ok ? 0 : missed + 1;
+    } catch (error) {
+      missed += 1;
+    }
+    gone.hidden = missed < 2;
+    document.body.classList.toggle("ap-lost", missed >= 2);
+    setTimeout(ask, 2000);
+  }
+  ask();
+}
+
 function comparison(element) {
   const root = element.querySelector(".ap-compare");
   if (!root || root.dataset.ready) return;

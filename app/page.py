@@ -73,7 +73,7 @@ class Page:
         labels = list(self._models)
         blocks: gr.Blocks
         with gr.Blocks(title="adapool-sr", analytics_enabled=False, fill_width=True) as blocks:
-            gr.HTML(_HEAD)
+            gr.HTML(_HEAD, js_on_load=f"{script}\nheartbeat(element);")
             chooser = gr.HTML(
                 _drop_zone(), js_on_load=f"{script}\nchooser(element, trigger, upload);"
             )
@@ -95,7 +95,7 @@ class Page:
                 "show_progress": "hidden",
                 "api_visibility": "private",
             }
-            chooser.upload(self.choose, None, [status, run], **direct)
+            chooser.upload(self.choose, None, [status, view, run], **direct)
             model.change(self.scale_of, model, scale, **direct)
             run.click(
                 self.upscale,
@@ -110,20 +110,24 @@ class Page:
             blocks.unload(self.leave)
         return blocks
 
-    def choose(self, event: gr.EventData, request: gr.Request) -> tuple[str, Any]:
-        """Take the picture that has arrived; say what it is, or what is wrong with it."""
+    def choose(self, event: gr.EventData, request: gr.Request) -> tuple[str, str, Any]:
+        """Take the picture that has arrived; say what it is, or what is wrong with it.
+
+        The result of the one before goes, so that it can't be taken for this one's.
+        """
         data = event._data if isinstance(event._data, dict) else {}
         name = str(data.get("name", ""))
         try:
             upload = self._sessions.uploaded(str(data.get("path", "")))
             source = self._sessions.get(_key(request)).take(upload, name)
         except (AdaPoolError, OSError) as error:
-            return _failure(str(error)), gr.Button(interactive=False)
+            return _failure(str(error)), "", gr.Button(interactive=False)
         try:
             width, height, _ = probe(source, self._choice.max_pixels)
         except AdaPoolError as error:
-            return _failure(words(error, source)), gr.Button(interactive=False)
-        return _status(f"{source.name}: {width}x{height} pixels"), gr.Button(interactive=True)
+            return _failure(words(error, source)), "", gr.Button(interactive=False)
+        text = _status(f"{source.name}: {width}x{height} pixels")
+        return text, "", gr.Button(interactive=True)
 
     def scale_of(self, label: str) -> float:
         """The factor of a model, which is set when it is chosen."""
@@ -194,6 +198,8 @@ def _key(request: gr.Request) -> str:
 _HEAD = """<div class="ap-head"><h1>adapool-sr</h1>
 <p>Enlarges a picture. It stays on the machine that runs this page,
 and is deleted when you close it.</p>
+<div class="ap-error ap-gone" role="alert" hidden>The program that makes this page has ended, and
+with it what it was doing. Start it again, then reload the page.</div>
 </div>"""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -137,6 +138,10 @@ def application(sessions: Sessions, workshop: Workshop, options: Options) -> Fas
             return FileResponse(place, headers=kept)
         return FileResponse(place, headers=kept, filename=place.name)
 
+    @app.get("/alive", status_code=204)
+    def alive() -> None:
+        """Tell a page that the server is there."""
+
     app.add_middleware(_Guard, loopback=options.host in _LOOPBACK)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
@@ -221,7 +226,14 @@ def serve(options: Options, ready: Callable[[str, bool], None]) -> None:
         port = listener.getsockname()[1]
         name = f"[{options.host}]" if ":" in options.host else options.host
         ready(f"http://{name}:{port}/", options.port in (0, port))
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        # Every open page listens for news; that their answers are cut off at the end is no error.
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(quiet := lambda record: not server.should_exit)
+        try:
+            server.run(sockets=[listener])
+        finally:
+            log.removeFilter(quiet)
     finally:
         ended.set()
         try:

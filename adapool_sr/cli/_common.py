@@ -38,7 +38,8 @@ class Parser(argparse.ArgumentParser):
         required = "the following arguments are required: "
         unknown = "unrecognized arguments: "
         if message.startswith(required):
-            raise UsageError(message.removeprefix(required), "is required", see)
+            what = message.removeprefix(required)
+            raise UsageError(what, "are required" if ", " in what else "is required", see)
         if message.startswith(unknown):
             words = message.removeprefix(unknown)
             flag = words.split()[0].split("=")[0]

@@ -166,7 +166,7 @@ def _name_and_stream(source: Path | str | bytes) -> tuple[str, IO[bytes]]:
 def probe(
     source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> tuple[int, int, bool]:
-    """Read a picture's header: (width, height, whether it has alpha), not yet turned upright.
+    """Read a picture's header: (width, height, whether it has alpha), as it stands upright.
 
     Raises:
         MissingFileError: there is no such file.
@@ -175,6 +175,8 @@ def probe(
     name, stream = _name_and_stream(source)
     with stream, _quiet_pillow(), _open(stream, name, max_pixels) as image:
         width, height = image.size
+        if _orientation(image) >= 5:  # lies on its side
+            width, height = height, width
         return width, height, image.has_transparency_data
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -297,6 +298,35 @@ def test_a_closed_page_stops_its_job_and_its_files_go(
     assert server.files() == []
     other = visit()
     upscale(other, PHOTO)
+
+
+def test_a_new_picture_takes_the_old_result_away(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    upscale(page, PHOTO)
+    choose(page, photo(tmp_path, "another.png", (64, 48)))
+    page.wait_for_selector(".ap-compare", state="detached")
+    assert page.locator(".ap-download").count() == 0
+
+
+def test_a_server_that_ends_is_told_of_by_its_page_and_ends_in_one_line(
+    browser: Any, serve: Any, tmp_path: Path
+) -> None:
+    context = browser.new_context()
+    with serve() as server:
+        page = context.new_page()
+        page.goto(server.url)
+        choose(page, photo(tmp_path, "vast.png", (4000, 3000), compress_level=1))
+        page.click("#run")
+        page.wait_for_selector("#status :text('% upscaled')", timeout=60_000)
+        assert not page.locator(".ap-gone").is_visible()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(30) == 130
+        page.wait_for_selector(".ap-gone", timeout=20_000)
+        assert not page.locator("#stop").is_visible()
+        assert server.errors.read_text().splitlines()[-1] == "adapool-sr: interrupted"
+        assert "Traceback" not in server.errors.read_text()
+        assert "ERROR" not in server.errors.read_text()
+    context.close()
 
 
 def bomb(folder: Path) -> Path:

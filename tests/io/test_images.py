@@ -435,6 +435,17 @@ def test_a_header_is_probed_without_decoding() -> None:
     assert probe(data[: len(data) // 2]) == (64, 48, False)
 
 
+@pytest.mark.parametrize(("orientation", "size"), [(1, (64, 48)), (3, (64, 48)), (6, (48, 64))])
+def test_a_probed_size_is_that_of_the_upright_picture(
+    orientation: int, size: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(stream, "JPEG", exif=exif)
+    assert probe(stream.getvalue())[:2] == size
+
+
 def test_alpha_that_hides_nothing_does_not_keep_a_picture_from_jpeg() -> None:
     opaque = Picture(torch.rand(3, 8, 9), torch.ones(1, 8, 9), 8)
     content, _ = to_bytes(opaque, "jpg")
