@@ -198,7 +198,7 @@ def _key(request: gr.Request) -> str:
 _HEAD = """<div class="ap-head"><h1>adapool-sr</h1>
 <p>Enlarges a picture. It stays on the machine that runs this page,
 and is deleted when you close it.</p>
-<div class="ap-error ap-gone" role="alert" hidden>The program that makes this page has ended, and
+<div class="ap-gone" role="alert" hidden>The program that makes this page has ended, and
 with it what it was doing. Start it again, then reload the page.</div>
 </div>"""
 
