@@ -13,12 +13,12 @@ from typing import cast
 import numpy as np
 
 from adapool_sr.files.errors import AdaPoolError
-from adapool_sr.inference import batch
+from adapool_sr.inference import backends, batch
 from adapool_sr.inference.planning import Job as PlannedFile
 from adapool_sr.inference.planning import decide, plan_file
 from adapool_sr.inference.upscaler import Stopped, Upscaler
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
-from adapool_sr.models.checkpoint import LoadedModel, load
+from adapool_sr.models.checkpoint import LoadedModel
 from adapool_sr.models.registry import find
 
 from .preview import Comparison, compare
@@ -183,7 +183,7 @@ class Workshop:
         self._pool = ThreadPoolExecutor(1, "network")
         self._jobs: list[Job] = []
         self._guard = threading.Lock()
-        self._models: dict[str | Path, LoadedModel] = {}
+        self._models: dict[str | Path, LoadedModel | backends.OtherModel] = {}
         self._upscaler: tuple[object, Upscaler] | None = None
 
     def prepare(self, model: str | Path, scale: float | None = None) -> float:
@@ -245,7 +245,8 @@ class Workshop:
             return self._upscaler[1]
         name = model if isinstance(model, Path) else find(model, scale).name
         if name not in self._models:
-            self._models[name] = load(model if isinstance(model, Path) else find(model, scale))
+            found = model if isinstance(model, Path) else find(model, scale)
+            self._models[name] = backends.load(found)
         upscaler = Upscaler(
             self._models[name],
             scale=scale,

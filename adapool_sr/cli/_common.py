@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from adapool_sr.files.errors import UsageError
+from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 
 PROG = "adapool-sr"
 
@@ -168,6 +169,17 @@ def add_ensemble_flag(parser: argparse.ArgumentParser) -> None:
         "--self-ensemble",
         action="store_true",
         help="mean over the eight flips and turns: a little better, eight times the work",
+    )
+
+
+def add_max_pixels_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-pixels``, the guard against decompression bombs."""
+    parser.add_argument(
+        "--max-pixels",
+        metavar="N",
+        type=positive_int,
+        default=DEFAULT_MAX_PIXELS,
+        help="refuse an input with more pixels undecoded (default: 1,000,000,000)",
     )
 
 

@@ -8,14 +8,13 @@ from importlib import import_module
 from adapool_sr.cli._common import (
     add_device_flags,
     add_json_flag,
+    add_max_pixels_flag,
     add_model_flags,
     emit,
-    positive_int,
     say,
 )
 from adapool_sr.files.errors import MissingFileError
 from adapool_sr.files.extras import require
-from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 
 NAME = "app"
 HELP = "open a page in the browser that makes pictures larger"
@@ -47,13 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     add_model_flags(parser)
     add_device_flags(parser)
-    parser.add_argument(
-        "--max-pixels",
-        metavar="N",
-        type=positive_int,
-        default=DEFAULT_MAX_PIXELS,
-        help="refuse an input with more pixels undecoded (default: 1,000,000,000)",
-    )
+    add_max_pixels_flag(parser)
     add_json_flag(parser)
 
 

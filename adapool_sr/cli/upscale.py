@@ -11,6 +11,7 @@ from adapool_sr.cli._common import (
     add_device_flags,
     add_ensemble_flag,
     add_json_flag,
+    add_max_pixels_flag,
     add_model_flags,
     emit,
     positive_int,
@@ -18,7 +19,6 @@ from adapool_sr.cli._common import (
     say,
 )
 from adapool_sr.files.errors import AdaPoolError, UsageError
-from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
     from adapool_sr.inference.planning import Job, Plan, Policy
@@ -76,13 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     existing.add_argument(
         "--resume", action="store_true", help="go on where an interrupted folder run ended"
     )
-    parser.add_argument(
-        "--max-pixels",
-        metavar="N",
-        type=positive_int,
-        default=DEFAULT_MAX_PIXELS,
-        help="refuse an input with more pixels undecoded (default: 1,000,000,000)",
-    )
+    add_max_pixels_flag(parser)
     add_json_flag(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
 

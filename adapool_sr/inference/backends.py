@@ -29,7 +29,7 @@ from adapool_sr.files.errors import (
 )
 from adapool_sr.models import checkpoint
 from adapool_sr.models.checkpoint import LoadedModel, tensors_sha256
-from adapool_sr.models.registry import FORMAT, FORMAT_VERSION, ModelSpec
+from adapool_sr.models.registry import FORMAT, ModelSpec, check_version
 
 __all__ = [
     "OVERLAP",
@@ -292,12 +292,7 @@ def _load_onnx(path: Path) -> OtherModel:
         raise UnreadableFileError(
             str(path), "was not exported by this program", "write one with adapool-sr export"
         )
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ModelFileError(
-            str(path),
-            f"has format version {metadata.get('format_version')!r}, known is {FORMAT_VERSION!r}",
-            "update adapool-sr",
-        )
+    check_version(metadata, path)
     try:
         network = OnnxNetwork(session, metadata)
         spec = ModelSpec(

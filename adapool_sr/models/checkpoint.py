@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from adapool_sr.files.errors import MissingFileError, ModelFileError, UnreadableFileError
 from adapool_sr.files.writing import write_whole
-from adapool_sr.models.registry import FORMAT, FORMAT_VERSION, ModelSpec, read_spec
+from adapool_sr.models.registry import FORMAT, FORMAT_VERSION, ModelSpec, check_version, read_spec
 from adapool_sr.models.sr import AdaPoolSR
 
 __all__ = ["LoadedModel", "load", "save", "tensors_sha256"]
@@ -143,12 +143,7 @@ def _read_checkpoint(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
     saved = checkpoint.get("adapool_sr") if isinstance(checkpoint, dict) else None
     if not isinstance(saved, dict):
         raise foreign
-    if saved.get("format_version") != FORMAT_VERSION:
-        raise ModelFileError(
-            str(path),
-            f"has format version {saved.get('format_version')!r}, known is {FORMAT_VERSION!r}",
-            "update adapool-sr",
-        )
+    check_version(saved, path)
     try:
         tensors = saved["ema"]
         spec = ModelSpec(

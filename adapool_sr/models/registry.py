@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "FORMAT_VERSION",
     "ModelSpec",
     "available",
+    "check_version",
     "find",
     "read_spec",
 ]
@@ -119,12 +121,7 @@ def read_spec(path: Path) -> ModelSpec:
         raise UnreadableFileError(
             str(path), "is no model file of this program", "export one with adapool-sr export"
         )
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ModelFileError(
-            str(path),
-            f"has format version {metadata.get('format_version')!r}, known is {FORMAT_VERSION!r}",
-            "update adapool-sr",
-        )
+    check_version(metadata, path)
     try:
         return ModelSpec(
             name=metadata["name"],
@@ -141,6 +138,20 @@ def read_spec(path: Path) -> ModelSpec:
         raise ModelFileError(str(path), f"lacks the entry {error} in its metadata") from error
     except (TypeError, ValueError) as error:
         raise ModelFileError(str(path), f"has bad metadata ({error})") from error
+
+
+def check_version(metadata: Mapping[str, Any], path: Path) -> None:
+    """Refuse the metadata of a file that a later version of this program wrote.
+
+    Raises:
+        ModelFileError: the format's version is not the one known here.
+    """
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ModelFileError(
+            str(path),
+            f"has format version {metadata.get('format_version')!r}, known is {FORMAT_VERSION!r}",
+            "update adapool-sr",
+        )
 
 
 def _read_header(path: Path) -> dict[str, Any]:

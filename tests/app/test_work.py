@@ -57,6 +57,23 @@ def test_the_result_is_the_commands_file(shop: Any, run_cli: Any, tmp_path: Path
     assert job.result.path.read_bytes() == target.read_bytes()
 
 
+@pytest.mark.slow
+def test_a_model_of_any_kind_that_the_command_takes_runs_here_too(
+    shop: Any, run_cli: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript", reason="needs the extra 'export'")
+    model, source = tmp_path / "mine.onnx", picture(tmp_path / "in")
+    made = run_cli("export", "-n", "tiny-x2", "--format", "onnx", "-o", model, timeout=240)
+    assert made.returncode == 0, made.stderr
+    job = start(shop, source, tmp_path / "out", model=model)
+    assert job.wait(60)
+    assert job.stage is work.Stage.DONE, job.error
+    target = tmp_path / "by_command.png"
+    done = run_cli("upscale", "-i", source, "-o", target, "--model-path", model)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(array(job.result.path), array(target))
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "result"),
     [("a.png", None, "a.png"), ("a.bmp", None, "a.png"), ("a.JPG", None, "a.JPG"),
