@@ -21,7 +21,7 @@ from adapool_sr.cli._common import (
     say,
 )
 from adapool_sr.evaluation.sets import PictureSet, picture_sets
-from adapool_sr.files.errors import UsageError
+from adapool_sr.files.errors import OutputExistsError, UsageError
 from adapool_sr.files.writing import check_writable
 from adapool_sr.inference.report import Report
 
@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many best and worst crops the sheet has (default: 4 of each)",
     )
     add_device_flags(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_ensemble_flag(parser)
     add_json_flag(parser)
 
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--montage {args.montage}", "is written as PNG", "name it .png")
     for path in filter(None, (args.csv, args.montage)):
         check_writable(path)
+        if path.exists() and not args.overwrite:
+            raise OutputExistsError(str(path), "exists", "give --overwrite to replace it")
     sets = picture_sets(args.data)
     models = _models(args)
 

@@ -62,6 +62,34 @@ def test_several_models_files_and_a_montage(
         assert image.height > 4 * 200
 
 
+@pytest.mark.parametrize(("flag", "name"), [("--csv", "mine.csv"), ("--montage", "mine.png")])
+def test_a_file_that_exists_is_kept_without_overwrite(
+    flag: str,
+    name: str,
+    model_file: Path,
+    photo_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / name
+    file.write_text("mine")
+    words = [
+        "evaluate",
+        "--model-path",
+        str(model_file),
+        "--data",
+        str(photo_dir),
+        "--threads",
+        "1",
+    ]
+    words += [flag, str(file)]
+    assert main(words) == 2
+    assert f"{file}: exists; give --overwrite to replace it" in capsys.readouterr().err
+    assert file.read_bytes() == b"mine"
+    assert main([*words, "-q", "--overwrite"]) == 0
+    assert file.read_bytes() != b"mine"
+
+
 def test_quiet_prints_nothing(
     model_file: Path, photo_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
