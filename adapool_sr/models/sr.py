@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapool_sr.imaging.resize import enlarge, enlarging_taps
 from adapool_sr.nn import AdaPool2d, AdaUnpool2d
-from adapool_sr.nn.blocks import ResidualBlock, conv3x3
+from adapool_sr.nn.blocks import BLOCKS, conv3x3
 from adapool_sr.ops.enlarge import enlarge_add
 
 __all__ = ["AdaPoolSR"]
@@ -35,7 +35,11 @@ class AdaPoolSR(nn.Module):
         blocks: residual blocks at each level, those of the way up; the last entry is the bottom.
         skip: add the encoder's map to what comes up from below. Off, all detail must go through
             the pooled branch and its masks.
-        beta: mixture of the two poolings: "scalar", "channel" (one logit a channel).
+        beta: mixture of the two poolings: "scalar", "channel" (one logit a channel) or "map" (one
+            a window, predicted from the window's mean by a 1x1 convolution).
+        encoder: blocks before each pooling; none by default.
+        block: "residual" (EDSR's, an addition each) or "plain" (two convolutions in a row, which
+            start as the identity and need no addition).
 
     Raises:
         ValueError: for a scale, width, number of blocks or β kind that is not allowed.
@@ -53,9 +57,12 @@ class AdaPoolSR(nn.Module):
         blocks: Sequence[int] = (4, 2),
         skip: bool = True,
         beta: str = "channel",
+        encoder: Sequence[int] | None = None,
+        block: str = "residual",
     ) -> None:
         super().__init__()
-        _check(scale, widths, blocks, beta)
+        encoder = [0] * (len(widths) - 1) if encoder is None else list(encoder)
+        _check(scale, widths, blocks, beta, encoder, block)
         self.scale = scale
         self.config: dict[str, Any] = {
             "scale": scale,
@@ -63,33 +70,42 @@ class AdaPoolSR(nn.Module):
             "blocks": list(blocks),
             "skip": skip,
             "beta": beta,
+            "encoder": encoder,
+            "block": block,
         }
         self.skip = skip
         levels = len(widths) - 1
         self.size_multiple = 2**levels
         self.head = conv3x3(3, widths[0])
         self.pools = nn.ModuleList()
+        self.betas = nn.ModuleList()
         self.downs = nn.ModuleList()
         self.projections = nn.ModuleList()
         self.unpools = nn.ModuleList()
         self.fuses = nn.ModuleList()
         self.bodies = nn.ModuleList()
         for upper, lower in pairwise(widths):
-            start = torch.full((upper, 1, 1), 0.5) if beta == "channel" else 0.5
-            self.pools.append(AdaPool2d(2, ceil_mode=True, beta=start))
+            self.pools.append(AdaPool2d(2, ceil_mode=True, beta=_start_of_beta(beta, upper)))
+            if beta == "map":
+                self.betas.append(nn.Conv2d(upper, 1, 1))
             self.downs.append(conv3x3(upper, lower))
             self.projections.append(nn.Conv2d(lower, upper, 1))
             self.unpools.append(AdaUnpool2d(2, ceil_mode=True, gain="area"))
             self.fuses.append(conv3x3(upper, upper))
+        make = BLOCKS[block]
         for width, count in zip(widths, blocks, strict=True):
-            self.bodies.append(nn.Sequential(*(ResidualBlock(width) for _ in range(count))))
+            self.bodies.append(nn.Sequential(*(make(width) for _ in range(count))))
+        self.encoders = nn.ModuleList(
+            nn.Sequential(*(make(width) for _ in range(count)))
+            for width, count in zip(widths[:-1], encoder, strict=True)
+        )
         self.tail = conv3x3(widths[0], 3 * scale**2)
         # A residual that starts at zero: the first step already has bicubic's quality.
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
         # No buffer: a network that is cast to bfloat16 must still enlarge its input exactly.
         self._taps = enlarging_taps(scale).float()
-        self.receptive_radius = _receptive_radius(blocks)
+        self.receptive_radius = _receptive_radius(blocks, encoder)
 
     def forward(self, lr: Tensor) -> Tensor:
         """Enlarge a batch of images.
@@ -110,26 +126,55 @@ class AdaPoolSR(nn.Module):
             shuffled = F.pixel_shuffle(residual, self.scale)
             return enlarge(lr, self.scale) + shuffled.to(lr.dtype)
 
+    def _beta(self, level: int, x: Tensor) -> Tensor:
+        """β of a level's pooling: a parameter, or (N, 1, h, w) predicted from the windows' means.
+
+        The means are linear, so that the convolution may stand after them and cost a quarter.
+        """
+        own: Tensor | None = self.pools[level].beta
+        if own is not None:
+            return own
+        means = F.avg_pool2d(x, 2, ceil_mode=True)
+        predicted: Tensor = torch.sigmoid(self.betas[level](means))
+        return predicted
+
     def _residual(self, x: Tensor) -> Tensor:
         """Features (N, 3·scale², H, W) from which the shuffle makes the HR residual."""
-        x = torch.relu(self.head(x))
+        # In place: no convolution needs its own output for its gradient.
+        x = self.head(x).relu_()
         maps = []
-        for pool, down in zip(self.pools, self.downs, strict=True):
+        betas = []
+        for level, (pool, down) in enumerate(zip(self.pools, self.downs, strict=True)):
+            x = self.encoders[level](x)
+            beta = self._beta(level, x)
             maps.append(x)
-            x = torch.relu(down(pool(x)))
-        x = x + self.bodies[-1](x)
+            betas.append(beta)
+            pooled = pool(x) if pool.beta is not None else pool(x, beta)
+            x = down(pooled).relu_()
+        x = self.bodies[-1](x)
         for level in reversed(range(len(maps))):
             encoded = maps[level]
-            up = self.unpools[level](
-                self.projections[level](x), like=encoded, beta=self.pools[level].beta
-            )
-            x = torch.relu(self.fuses[level](encoded + up if self.skip else up))
+            up = self.unpools[level](self.projections[level](x), like=encoded, beta=betas[level])
+            x = self.fuses[level](encoded + up if self.skip else up).relu_()
             x = self.bodies[level](x)
         out: Tensor = self.tail(x)
         return out
 
 
-def _check(scale: int, widths: Sequence[int], blocks: Sequence[int], beta: str) -> None:
+def _start_of_beta(kind: str, channels: int) -> float | Tensor | None:
+    if kind == "map":
+        return None
+    return torch.full((channels, 1, 1), 0.5) if kind == "channel" else 0.5
+
+
+def _check(
+    scale: int,
+    widths: Sequence[int],
+    blocks: Sequence[int],
+    beta: str,
+    encoder: Sequence[int],
+    block: str,
+) -> None:
     if not 1 <= scale <= 8:
         raise ValueError(f"scale: got {scale}, must be 1 to 8")
     if len(widths) < 2 or min(widths) < 1:
@@ -138,11 +183,17 @@ def _check(scale: int, widths: Sequence[int], blocks: Sequence[int], beta: str) 
         raise ValueError(
             f"blocks: got {tuple(blocks)}, must be {len(widths)} counts, one for each of widths"
         )
-    if beta not in ("scalar", "channel"):
-        raise ValueError(f"beta: got {beta!r}, must be 'scalar' or 'channel'")
+    if beta not in ("scalar", "channel", "map"):
+        raise ValueError(f"beta: got {beta!r}, must be 'scalar', 'channel' or 'map'")
+    if len(encoder) != len(widths) - 1 or min(encoder) < 0:
+        raise ValueError(
+            f"encoder: got {tuple(encoder)}, must be {len(widths) - 1} counts, one for each pooling"
+        )
+    if block not in BLOCKS:
+        raise ValueError(f"block: got {block!r}, must be one of {', '.join(map(repr, BLOCKS))}")
 
 
-def _receptive_radius(blocks: Sequence[int]) -> int:
+def _receptive_radius(blocks: Sequence[int], encoder: Sequence[int]) -> int:
     """Furthest input pixel (rows or columns) that can change an output pixel, in LR pixels.
 
     Walks from an output pixel back to the input with the interval of positions that matter, for
@@ -151,9 +202,12 @@ def _receptive_radius(blocks: Sequence[int]) -> int:
     levels = len(blocks) - 1
 
     def encoder_input(first: int, last: int, level: int) -> tuple[int, int]:
-        """Input interval of encoder positions ``first..last`` of a level (after its ReLU)."""
-        for _ in range(level):
-            first, last = 2 * (first - 1), 2 * (last + 1) + 1  # 3x3 convolution, 2x2 window
+        """Input interval of positions ``first..last`` of the map that a level pools or ends in."""
+        for each in range(level, -1, -1):
+            reach = 2 * encoder[each] if each < levels else 0
+            first, last = first - reach, last + reach
+            if each:
+                first, last = 2 * (first - 1), 2 * (last + 1) + 1  # 3x3 convolution, 2x2 window
         return first - 1, last + 1  # the head
 
     def decoder_input(first: int, last: int, level: int) -> tuple[int, int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ResidualBlock", "conv3x3"]
+__all__ = ["BLOCKS", "PlainBlock", "ResidualBlock", "conv3x3"]
+
+START_NOISE = 0.5  # of PyTorch's own random start, beside the identity
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -29,5 +31,37 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + conv2(relu(conv1(x))), same shape and dtype as x."""
-        change: Tensor = self.conv2(torch.relu(self.conv1(x)))
-        return x + change
+        # In place: no convolution needs its own output for its gradient.
+        change: Tensor = self.conv2(self.conv1(x).relu_())
+        return change.add_(x)
+
+
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions, each with a ReLU, that start near the identity.
+
+    What a residual block computes can be learnt by it too, and running it takes no addition; the
+    start (Zagoruyko and Komodakis 2017, DiracNets) makes a chain of them train. Input and output
+    (N, width, H, W); the input is one that passed a ReLU.
+
+    Args:
+        width: channels in, between and out.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(width, width)
+        self.conv2 = conv3x3(width, width)
+        for conv in (self.conv1, self.conv2):
+            with torch.no_grad():
+                conv.weight.mul_(START_NOISE)
+                conv.weight[range(width), range(width), 1, 1] += 1.0
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return relu(conv2(relu(conv1(x)))), same shape and dtype as x."""
+        y: Tensor = self.conv2(self.conv1(x).relu_())
+        return y.relu_()
+
+
+BLOCKS: dict[str, type[nn.Module]] = {"residual": ResidualBlock, "plain": PlainBlock}
+"""The blocks by the name that a configuration uses."""

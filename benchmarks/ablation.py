@@ -1,0 +1,444 @@
+#!/usr/bin/env python3
+"""Does AdaPool help? Trains the same network with one pooling after another.
+
+    ADAPOOL_DATA=sets python benchmarks/ablation.py --root photos [--root more]
+
+Every variant has the same network around its pooling, as many parameters as the others within
+1 %, and the same processor time: its number of steps is the budget over the time of one of its
+steps, measured in turns with those of the others before anything trains. Runs of one seed see
+the same samples in the same order and start from the same weights where they have them in
+common, so that differences are taken within a seed. Each run is one thread; --jobs of them go
+side by side. Results are written after each run and finished ones skipped: a run that was
+stopped goes on where it was.
+
+Prints mean and spread of Y-PSNR on Set5, Set14 and the photos that the configuration holds back,
+in float32, and writes all of it to runs/ablation.json and runs/ablation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapool_sr.data.folders import find_images
+from adapool_sr.data.modules import SRDataModule
+from adapool_sr.evaluation.measuring import Candidate, measure
+from adapool_sr.evaluation.sets import PictureSet, picture_sets
+from adapool_sr.files.errors import AdaPoolError, MissingFileError
+from adapool_sr.files.writing import write_whole
+from adapool_sr.models import AdaPoolSR
+from adapool_sr.training.ema import EMA
+from adapool_sr.training.losses import find_loss, with_luma
+from adapool_sr.training.main import build_data, fast_bf16
+from adapool_sr.training.sr import learning_rate_factor
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORK: dict[str, Any] = {"scale": 2, "widths": [16, 32], "blocks": [2, 2]}
+WARM_UP = 200
+RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way down and up again.
+
+    Attributes:
+        pooling: "adapool", "average", "max", "strided" or "unshuffle".
+        skip: whether the encoder's map is added to what comes up.
+        beta: as AdaPoolSR takes it.
+        masks: False: what AdaPool pooled goes up by repetition, not by AdaPool's weights.
+    """
+
+    pooling: str
+    skip: bool = True
+    beta: str = "channel"
+    masks: bool = True
+
+
+VARIANTS: dict[str, Variant] = {
+    "AdaPool + AdaUnpool": Variant("adapool"),
+    "average + nearest": Variant("average"),
+    "max + max_unpool": Variant("max"),
+    "strided convolution + pixel shuffle": Variant("strided"),
+    "pixel unshuffle + shuffle": Variant("unshuffle"),
+    "AdaPool + AdaUnpool, no skip": Variant("adapool", skip=False),
+    "average + nearest, no skip": Variant("average", skip=False),
+    "max + max_unpool, no skip": Variant("max", skip=False),
+    "strided convolution + pixel shuffle, no skip": Variant("strided", skip=False),
+    "pixel unshuffle + shuffle, no skip": Variant("unshuffle", skip=False),
+    "AdaPool + AdaUnpool, scalar β": Variant("adapool", beta="scalar"),
+    "AdaPool + AdaUnpool, predicted β": Variant("adapool", beta="map"),
+    "AdaPool + nearest (no masks)": Variant("adapool", masks=False),
+}
+
+
+class Nearest(nn.Module):
+    """Repeats a value over its window."""
+
+    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
+        """Enlarge y (N, C, h, w) to the size of ``like``."""
+        up = F.interpolate(y, scale_factor=2.0, mode="nearest")
+        return up[..., : like.shape[-2], : like.shape[-1]]
+
+
+class Pool(nn.Module):
+    """A pooling that has no β."""
+
+    beta = 0.5  # AdaPoolSR asks for one to hand it on
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool."""
+        return self.function(x)
+
+
+class MaxUnpool(nn.Module):
+    """Puts a value where the encoder's maximum stood, times the window's size, zeros elsewhere."""
+
+    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
+        """Enlarge y (N, C, h, w) to the size of ``like``."""
+        _, places = F.max_pool2d(like.float(), 2, ceil_mode=True, return_indices=True)
+        up = F.max_unpool2d(4 * y.float(), places, 2, output_size=like.shape[-2:])
+        return up.to(y.dtype)
+
+
+class Shuffle(nn.Module):
+    """Pixel shuffle, cut to the encoder's size."""
+
+    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
+        """Enlarge y (N, 4·C, h, w) to (N, C, …), the size of ``like``."""
+        return F.pixel_shuffle(y, 2)[..., : like.shape[-2], : like.shape[-1]]
+
+
+def _even(x: Tensor) -> Tensor:
+    """Repeat the last row and column of odd sizes."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
+
+
+def _unshuffle(x: Tensor) -> Tensor:
+    return F.pixel_unshuffle(_even(x), 2)
+
+
+def network_of(variant: Variant, settings: Mapping[str, Any]) -> AdaPoolSR:
+    """The network with that pooling in AdaPool's place.
+
+    Where a pooling brings weights of its own, the bottom level is made narrower until the whole
+    has as many as with AdaPool.
+    """
+    settings = {**settings, "skip": variant.skip, "beta": variant.beta}
+    network = AdaPoolSR(**settings)
+    if variant.pooling == "adapool":
+        if not variant.masks:
+            network.unpools = nn.ModuleList(Nearest() for _ in network.unpools)
+        return network
+    wanted = _parameters(network)
+    widths = list(settings["widths"])
+    tried = []
+    for bottom in range(2, widths[-1] + 1):
+        candidate = AdaPoolSR(**{**settings, "widths": [*widths[:-1], bottom]})
+        _replace(candidate, variant.pooling)
+        tried.append((abs(_parameters(candidate) - wanted), bottom))
+    best = min(tried)[1]
+    network = AdaPoolSR(**{**settings, "widths": [*widths[:-1], best]})
+    _replace(network, variant.pooling)
+    return network
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _replace(network: AdaPoolSR, pooling: str) -> None:
+    """Put another pooling into a network, and the convolutions that it needs."""
+    for level, down in enumerate(network.downs):
+        up = network.projections[level]
+        assert isinstance(down, nn.Conv2d) and isinstance(up, nn.Conv2d)
+        upper, lower = down.in_channels, down.out_channels
+        if pooling == "average":
+            pool, unpool = Pool(lambda x: F.avg_pool2d(x, 2, ceil_mode=True)), Nearest()
+        elif pooling == "max":
+            pool = Pool(lambda x: F.max_pool2d(x, 2, ceil_mode=True))
+            unpool = MaxUnpool()
+        elif pooling == "strided":
+            pool, unpool = Pool(_even), Shuffle()
+            network.downs[level] = nn.Conv2d(upper, lower, 3, stride=2, padding=1)
+        elif pooling == "unshuffle":
+            pool, unpool = Pool(_unshuffle), Shuffle()
+            network.downs[level] = nn.Conv2d(4 * upper, lower, 3, padding=1)
+        else:
+            raise ValueError(f"pooling: got {pooling!r}")
+        if isinstance(unpool, Shuffle):
+            network.projections[level] = nn.Conv2d(lower, 4 * upper, 1)
+        network.pools[level] = pool
+        network.unpools[level] = unpool
+
+
+class Trial:
+    """A variant in training: network, optimizer, samples."""
+
+    def __init__(
+        self, variant: Variant, settings: Mapping[str, Any], data: SRDataModule, seed: int
+    ) -> None:
+        torch.manual_seed(seed)
+        self.network = network_of(variant, settings)
+        # The sizes of common layers can differ, and with them what a generator has given by then:
+        # each layer is drawn by its own name, so that seeds pair the runs.
+        _draw(self.network, seed)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        )
+        self.loss = with_luma(find_loss("l1"), 0.5)
+        data.seed = seed
+        self.rule = data.sample_rule()
+        self.batch_size = data.batch_size
+        self.ema = EMA(0.999)
+        self.ema.averages = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.done = 0
+
+    def step(self, total: int) -> float:
+        """One step of a schedule of ``total``; gives the loss."""
+        rate = RATE * learning_rate_factor(self.done, warmup=WARM_UP, total=total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.rule.batch(self.done * self.batch_size, self.batch_size)
+        low, high = (batch[key].float().div_(255) for key in ("lr", "hr"))
+        low = low.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16()):
+            result = self.network(low)
+        loss = self.loss(result, high)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.done += 1
+        self.ema.update(self.network.state_dict(), self.done)
+        return loss.item()
+
+    def averaged(self) -> AdaPoolSR:
+        """The network with its averaged weights."""
+        self.network.load_state_dict(self.ema.averages)
+        return self.network.eval()
+
+
+def _draw(network: AdaPoolSR, seed: int) -> None:
+    """Draw the weights of every convolution but the last anew, from the seed and its name."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and module is not network.tail:
+            torch.manual_seed(seed * 1_000_003 + sum(map(ord, name)))
+            if network.config["block"] == "residual" or not name.startswith("bodies"):
+                module.reset_parameters()
+
+
+# -- budgets ----------------------------------------------------------------------------------
+
+
+def steps_of(names: Sequence[str], settings: Mapping[str, Any], words: Sequence[str], seconds: float) -> dict[str, int]:
+    """How many steps of each variant the budget holds: medians of processor time, in turns."""
+    data = build_data(words)
+    data.setup("fit")
+    trials = {name: Trial(VARIANTS[name], settings, data, 1) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(-2, 9):
+        for name, trial in trials.items():
+            begun = time.process_time()
+            for _ in range(5):
+                trial.step(1_000_000)
+            if number >= 0:
+                times[name].append((time.process_time() - begun) / 5)
+    return {name: round(seconds / statistics.median(values)) for name, values in times.items()}
+
+
+# -- one run ----------------------------------------------------------------------------------
+
+
+def held_back(words: Sequence[str]) -> PictureSet:
+    """The photos that the configuration keeps out of training."""
+    data = build_data(words)
+    kept = {path for path in find_images(data.root, data.holdout)[0]}
+    every = find_images(data.root, [])[0]
+    paths = tuple(path for path in every if path not in kept)
+    if not paths:
+        raise MissingFileError("data.holdout", "keeps no photo of the roots back", "name some")
+    return PictureSet("held back", paths[0].parent, paths)
+
+
+def one_run(
+    name: str,
+    seed: int,
+    steps: int,
+    settings: Mapping[str, Any],
+    words: Sequence[str],
+    sets: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Train one variant and measure it."""
+    data = build_data(words)
+    data.setup("fit")
+    trial = Trial(VARIANTS[name], settings, data, seed)
+    begun = time.process_time()
+    losses = [trial.step(steps) for _ in range(steps)]
+    spent = time.process_time() - begun
+    groups = [*picture_sets(dict(sets)), held_back(words)]
+    table = measure([Candidate.of(trial.averaged(), scale=trial.network.scale, precision="fp32")], groups)
+    last = losses[-max(1, steps // 20) :]
+    return {
+        "variant": name,
+        "seed": seed,
+        "steps": steps,
+        "seconds": round(spent, 1),
+        "parameters": _parameters(trial.network),
+        "loss": statistics.fmean(last),
+        "psnr": {row.set: row.psnr for row in table.rows},
+    }
+
+
+def _work(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    return one_run(*arguments)
+
+
+def _one_thread() -> None:
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    warnings.simplefilter("ignore")
+
+
+# -- the table --------------------------------------------------------------------------------
+
+
+def markdown(results: Sequence[Mapping[str, Any]], order: Sequence[str]) -> str:
+    """Mean and spread of each variant, and the difference to the first of the same seed."""
+    sets = list(results[0]["psnr"])
+    base = {run["seed"]: run for run in results if run["variant"] == order[0]}
+    head = ["", "parameters", "steps", "seeds"]
+    for each in sets:
+        head += [each, "to the first"]
+    lines = [head, ["---"] * len(head)]
+    for name in order:
+        runs = [run for run in results if run["variant"] == name]
+        if not runs:
+            continue
+        line = [name, f"{runs[0]['parameters']:,}", f"{runs[0]['steps']:,}", str(len(runs))]
+        for each in sets:
+            line.append(_spread([run["psnr"][each] for run in runs], "{:.2f}"))
+            paired = [
+                run["psnr"][each] - base[run["seed"]]["psnr"][each]
+                for run in runs
+                if run["seed"] in base and name != order[0]
+            ]
+            line.append(_spread(paired, "{:+.3f}"))
+        lines.append(line)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """Mean ± standard deviation."""
+    if not values:
+        return ""
+    mean = form.format(statistics.fmean(values))
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+# -- the command ------------------------------------------------------------------------------
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = os.environ.get("ADAPOOL_DATA")
+    folder = Path(data) if data else None
+    add = parser.add_argument
+    add("--root", action="append", required=True, help="folder of training photos")
+    add("--data", type=Path, default=folder, help="folder of Set5 and Set14; default ADAPOOL_DATA")
+    add("--config", type=Path, default=ROOT / "configs" / "sr_x2_tiny.yaml", help="data settings")
+    add("--network", type=json.loads, default=NETWORK, help="arguments of AdaPoolSR, JSON")
+    add("--minutes", type=float, default=15.0, help="processor time of a run (default: 15)")
+    add("--seeds", type=int, default=3, help="default: 3")
+    add("--variants", default="", help="parts of their names, with commas; default: all")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side")
+    add("-o", "--output", type=Path, default=ROOT / "runs", help="default: runs")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Train what is missing, print the table."""
+    args = _arguments()
+    _one_thread()
+    try:
+        return _run(args)
+    except AdaPoolError as error:
+        print(f"ablation.py: error: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.data is None:
+        raise MissingFileError("ADAPOOL_DATA", "is not set", "name the folder of the sets")
+    places = [args.data / "eval", args.data]
+    sets = {
+        name: next((p / name for p in places if (p / name).is_dir()), args.data / name)
+        for name in ("Set5", "Set14")
+    }
+    wanted = [part for part in args.variants.split(",") if part]
+    order = [name for name in VARIANTS if not wanted or any(part in name for part in wanted)]
+    words = ["-c", str(args.config), f"--data.root={json.dumps(args.root)}"]
+    file = args.output / "ablation.json"
+    state: dict[str, Any] = {"network": args.network, "minutes": args.minutes, "steps": {}, "runs": []}
+    if file.exists():
+        saved = json.loads(file.read_text())
+        if any(saved[key] != state[key] for key in ("network", "minutes")):
+            raise AdaPoolError(str(file), "is of another network or budget", "name another --output")
+        state = saved
+    missing = [name for name in order if name not in state["steps"]]
+    if missing:
+        # all of them anew: only what was measured in turns can be compared
+        known = [name for name in VARIANTS if name in state["steps"]]
+        if known and state["runs"]:
+            raise AdaPoolError(str(file), f"has no budget for {missing[0]}", "name another --output")
+        names = list(VARIANTS)
+        state["steps"] = steps_of(names, args.network, words, args.minutes * 60)
+    state["variants"] = {name: asdict(VARIANTS[name]) for name in order}
+    finished = {(run["variant"], run["seed"]) for run in state["runs"]}
+    work = [
+        (name, seed, state["steps"][name], args.network, words, sets)
+        for seed in range(1, args.seeds + 1)
+        for name in order
+        if (name, seed) not in finished
+    ]
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(state, indent=1).encode())
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(args.jobs, _one_thread, maxtasksperchild=1) as pool:
+        for run in pool.imap_unordered(_work, work):
+            state["runs"].append(run)
+            write_whole(file, json.dumps(state, indent=1).encode())
+            figures = "  ".join(f"{key} {value:.3f}" for key, value in run["psnr"].items())
+            print(f"{run['variant']}, seed {run['seed']}: {figures}", flush=True)
+    table = markdown(state["runs"], order)
+    write_whole(args.output / "ablation.md", f"{table}\n".encode())
+    print(f"\n{table}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
