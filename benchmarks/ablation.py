@@ -25,14 +25,13 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from poolings import VARIANTS, Variant, draw, network_of, parameters_of
 
 from adapool_sr.data.folders import find_images
 from adapool_sr.data.modules import SRDataModule
@@ -50,145 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NETWORK: dict[str, Any] = {"scale": 2, "widths": [16, 32], "blocks": [2, 2]}
 WARM_UP = 200
 RATE = 1e-3
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way down and up again.
-
-    Attributes:
-        pooling: "adapool", "average", "max", "strided" or "unshuffle".
-        skip: whether the encoder's map is added to what comes up.
-        beta: as AdaPoolSR takes it.
-        masks: False: what AdaPool pooled goes up by repetition, not by AdaPool's weights.
-    """
-
-    pooling: str
-    skip: bool = True
-    beta: str = "channel"
-    masks: bool = True
-
-
-VARIANTS: dict[str, Variant] = {
-    "AdaPool + AdaUnpool": Variant("adapool"),
-    "average + nearest": Variant("average"),
-    "max + max_unpool": Variant("max"),
-    "strided convolution + pixel shuffle": Variant("strided"),
-    "pixel unshuffle + shuffle": Variant("unshuffle"),
-    "AdaPool + AdaUnpool, no skip": Variant("adapool", skip=False),
-    "average + nearest, no skip": Variant("average", skip=False),
-    "max + max_unpool, no skip": Variant("max", skip=False),
-    "strided convolution + pixel shuffle, no skip": Variant("strided", skip=False),
-    "pixel unshuffle + shuffle, no skip": Variant("unshuffle", skip=False),
-    "AdaPool + AdaUnpool, scalar β": Variant("adapool", beta="scalar"),
-    "AdaPool + AdaUnpool, predicted β": Variant("adapool", beta="map"),
-    "AdaPool + nearest (no masks)": Variant("adapool", masks=False),
-}
-
-
-class Nearest(nn.Module):
-    """Repeats a value over its window."""
-
-    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
-        """Enlarge y (N, C, h, w) to the size of ``like``."""
-        up = F.interpolate(y, scale_factor=2.0, mode="nearest")
-        return up[..., : like.shape[-2], : like.shape[-1]]
-
-
-class Pool(nn.Module):
-    """A pooling that has no β."""
-
-    beta = 0.5  # AdaPoolSR asks for one to hand it on
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool."""
-        return self.function(x)
-
-
-class MaxUnpool(nn.Module):
-    """Puts a value where the encoder's maximum stood, times the window's size, zeros elsewhere."""
-
-    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
-        """Enlarge y (N, C, h, w) to the size of ``like``."""
-        _, places = F.max_pool2d(like.float(), 2, ceil_mode=True, return_indices=True)
-        up = F.max_unpool2d(4 * y.float(), places, 2, output_size=like.shape[-2:])
-        return up.to(y.dtype)
-
-
-class Shuffle(nn.Module):
-    """Pixel shuffle, cut to the encoder's size."""
-
-    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
-        """Enlarge y (N, 4·C, h, w) to (N, C, …), the size of ``like``."""
-        return F.pixel_shuffle(y, 2)[..., : like.shape[-2], : like.shape[-1]]
-
-
-def _even(x: Tensor) -> Tensor:
-    """Repeat the last row and column of odd sizes."""
-    height, width = x.shape[-2:]
-    return F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
-
-
-def _unshuffle(x: Tensor) -> Tensor:
-    return F.pixel_unshuffle(_even(x), 2)
-
-
-def network_of(variant: Variant, settings: Mapping[str, Any]) -> AdaPoolSR:
-    """The network with that pooling in AdaPool's place.
-
-    Where a pooling brings weights of its own, the bottom level is made narrower until the whole
-    has as many as with AdaPool.
-    """
-    settings = {**settings, "skip": variant.skip, "beta": variant.beta}
-    network = AdaPoolSR(**settings)
-    if variant.pooling == "adapool":
-        if not variant.masks:
-            network.unpools = nn.ModuleList(Nearest() for _ in network.unpools)
-        return network
-    wanted = _parameters(network)
-    widths = list(settings["widths"])
-    tried = []
-    for bottom in range(2, widths[-1] + 1):
-        candidate = AdaPoolSR(**{**settings, "widths": [*widths[:-1], bottom]})
-        _replace(candidate, variant.pooling)
-        tried.append((abs(_parameters(candidate) - wanted), bottom))
-    best = min(tried)[1]
-    network = AdaPoolSR(**{**settings, "widths": [*widths[:-1], best]})
-    _replace(network, variant.pooling)
-    return network
-
-
-def _parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _replace(network: AdaPoolSR, pooling: str) -> None:
-    """Put another pooling into a network, and the convolutions that it needs."""
-    for level, down in enumerate(network.downs):
-        up = network.projections[level]
-        assert isinstance(down, nn.Conv2d) and isinstance(up, nn.Conv2d)
-        upper, lower = down.in_channels, down.out_channels
-        if pooling == "average":
-            pool, unpool = Pool(lambda x: F.avg_pool2d(x, 2, ceil_mode=True)), Nearest()
-        elif pooling == "max":
-            pool = Pool(lambda x: F.max_pool2d(x, 2, ceil_mode=True))
-            unpool = MaxUnpool()
-        elif pooling == "strided":
-            pool, unpool = Pool(_even), Shuffle()
-            network.downs[level] = nn.Conv2d(upper, lower, 3, stride=2, padding=1)
-        elif pooling == "unshuffle":
-            pool, unpool = Pool(_unshuffle), Shuffle()
-            network.downs[level] = nn.Conv2d(4 * upper, lower, 3, padding=1)
-        else:
-            raise ValueError(f"pooling: got {pooling!r}")
-        if isinstance(unpool, Shuffle):
-            network.projections[level] = nn.Conv2d(lower, 4 * upper, 1)
-        network.pools[level] = pool
-        network.unpools[level] = unpool
+REMEDY = "name another --output"
 
 
 class Trial:
@@ -201,7 +62,7 @@ class Trial:
         self.network = network_of(variant, settings)
         # The sizes of common layers can differ, and with them what a generator has given by then:
         # each layer is drawn by its own name, so that seeds pair the runs.
-        _draw(self.network, seed)
+        draw(self.network, seed)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=True
@@ -225,7 +86,7 @@ class Trial:
         with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16()):
             result = self.network(low)
         loss = self.loss(result, high)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -239,19 +100,12 @@ class Trial:
         return self.network.eval()
 
 
-def _draw(network: AdaPoolSR, seed: int) -> None:
-    """Draw the weights of every convolution but the last anew, from the seed and its name."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and module is not network.tail:
-            torch.manual_seed(seed * 1_000_003 + sum(map(ord, name)))
-            if network.config["block"] == "residual" or not name.startswith("bodies"):
-                module.reset_parameters()
-
-
 # -- budgets ----------------------------------------------------------------------------------
 
 
-def steps_of(names: Sequence[str], settings: Mapping[str, Any], words: Sequence[str], seconds: float) -> dict[str, int]:
+def steps_of(
+    names: Sequence[str], settings: Mapping[str, Any], words: Sequence[str], seconds: float
+) -> dict[str, int]:
     """How many steps of each variant the budget holds: medians of processor time, in turns."""
     data = build_data(words)
     data.setup("fit")
@@ -273,7 +127,7 @@ def steps_of(names: Sequence[str], settings: Mapping[str, Any], words: Sequence[
 def held_back(words: Sequence[str]) -> PictureSet:
     """The photos that the configuration keeps out of training."""
     data = build_data(words)
-    kept = {path for path in find_images(data.root, data.holdout)[0]}
+    kept = set(find_images(data.root, data.holdout)[0])
     every = find_images(data.root, [])[0]
     paths = tuple(path for path in every if path not in kept)
     if not paths:
@@ -297,14 +151,16 @@ def one_run(
     losses = [trial.step(steps) for _ in range(steps)]
     spent = time.process_time() - begun
     groups = [*picture_sets(dict(sets)), held_back(words)]
-    table = measure([Candidate.of(trial.averaged(), scale=trial.network.scale, precision="fp32")], groups)
+    table = measure(
+        [Candidate.of(trial.averaged(), scale=trial.network.scale, precision="fp32")], groups
+    )
     last = losses[-max(1, steps // 20) :]
     return {
         "variant": name,
         "seed": seed,
         "steps": steps,
         "seconds": round(spent, 1),
-        "parameters": _parameters(trial.network),
+        "parameters": parameters_of(trial.network),
         "loss": statistics.fmean(last),
         "psnr": {row.set: row.psnr for row in table.rows},
     }
@@ -403,18 +259,27 @@ def _run(args: argparse.Namespace) -> int:
     order = [name for name in VARIANTS if not wanted or any(part in name for part in wanted)]
     words = ["-c", str(args.config), f"--data.root={json.dumps(args.root)}"]
     file = args.output / "ablation.json"
-    state: dict[str, Any] = {"network": args.network, "minutes": args.minutes, "steps": {}, "runs": []}
+    state: dict[str, Any] = {
+        "network": args.network,
+        "minutes": args.minutes,
+        "steps": {},
+        "runs": [],
+    }
     if file.exists():
         saved = json.loads(file.read_text())
         if any(saved[key] != state[key] for key in ("network", "minutes")):
-            raise AdaPoolError(str(file), "is of another network or budget", "name another --output")
+            raise AdaPoolError(
+                str(file), "is of another network or budget", "name another --output"
+            )
         state = saved
     missing = [name for name in order if name not in state["steps"]]
     if missing:
         # all of them anew: only what was measured in turns can be compared
         known = [name for name in VARIANTS if name in state["steps"]]
         if known and state["runs"]:
-            raise AdaPoolError(str(file), f"has no budget for {missing[0]}", "name another --output")
+            raise AdaPoolError(
+                str(file), f"has no budget for {missing[0]}", "name another --output"
+            )
         names = list(VARIANTS)
         state["steps"] = steps_of(names, args.network, words, args.minutes * 60)
     state["variants"] = {name: asdict(VARIANTS[name]) for name in order}

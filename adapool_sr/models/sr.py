@@ -131,8 +131,8 @@ class AdaPoolSR(nn.Module):
 
         The means are linear, so that the convolution may stand after them and cost a quarter.
         """
-        own: Tensor | None = self.pools[level].beta
-        if own is not None:
+        own = self.pools[level].beta
+        if isinstance(own, Tensor):
             return own
         means = F.avg_pool2d(x, 2, ceil_mode=True)
         predicted: Tensor = torch.sigmoid(self.betas[level](means))
@@ -149,7 +149,7 @@ class AdaPoolSR(nn.Module):
             beta = self._beta(level, x)
             maps.append(x)
             betas.append(beta)
-            pooled = pool(x) if pool.beta is not None else pool(x, beta)
+            pooled = pool(x) if pool.beta is not None else pool(x, beta)  # one of the two has it
             x = down(pooled).relu_()
         x = self.bodies[-1](x)
         for level in reversed(range(len(maps))):

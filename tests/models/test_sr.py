@@ -6,8 +6,15 @@ import torch
 
 from adapool_sr.imaging.resize import enlarge
 from adapool_sr.models import AdaPoolSR
+from adapool_sr.nn.blocks import PlainBlock, ResidualBlock
 
-SHAPES = [((6, 8), (0, 1)), ((5, 7), (1, 2)), ((4, 6, 8), (0, 1, 1))]
+SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]] = [
+    ((6, 8), (0, 1), None),
+    ((5, 7), (1, 2), None),
+    ((5, 7), (1, 0), (2,)),
+    ((4, 6, 8), (0, 1, 1), None),
+    ((4, 6, 8), (1, 0, 1), (1, 2)),
+]
 
 
 def randomised(
@@ -39,11 +46,11 @@ def test_untrained_network_is_the_bicubic_enlargement() -> None:
     torch.testing.assert_close(AdaPoolSR(3, (4, 6), (0, 1))(x), enlarge(x, 3))
 
 
-@pytest.mark.parametrize(("widths", "blocks"), SHAPES)
+@pytest.mark.parametrize(("widths", "blocks", "encoder"), SHAPES)
 @pytest.mark.parametrize("axis", [0, 1])
-def test_receptive_radius_is_exact(widths: Any, blocks: Any, axis: int) -> None:
+def test_receptive_radius_is_exact(widths: Any, blocks: Any, encoder: Any, axis: int) -> None:
     """Nothing further than the radius matters, and something at the radius does."""
-    network = randomised(2, widths, blocks)
+    network = randomised(2, widths, blocks, encoder=encoder)
     radius, period = network.receptive_radius, network.size_multiple
     length = 2 * (radius + period) + period
     reached = 0
@@ -67,9 +74,10 @@ def test_default_network_fits_the_tiny_budget() -> None:
     assert network.receptive_radius <= 48
 
 
-@pytest.mark.parametrize("beta", ["scalar", "channel"])
-def test_every_parameter_learns(beta: str) -> None:
-    network = randomised(2, (4, 5), (1, 1), beta=beta)
+@pytest.mark.parametrize("beta", ["scalar", "channel", "map"])
+@pytest.mark.parametrize("block", ["residual", "plain"])
+def test_every_parameter_learns(beta: str, block: str) -> None:
+    network = randomised(2, (4, 5), (1, 1), beta=beta, block=block, encoder=(1,))
     network(torch.rand(1, 3, 8, 8, dtype=torch.double)).square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -103,7 +111,7 @@ def test_bfloat16_weights_keep_the_enlarged_input_in_float32() -> None:
 
 
 def test_constructor_arguments_are_kept_and_make_the_same_network() -> None:
-    network = AdaPoolSR(3, (4, 6, 8), (1, 0, 2), skip=False, beta="scalar")
+    network = AdaPoolSR(3, (4, 6, 8), (1, 0, 2), False, "map", encoder=(0, 1), block="plain")
     twin = AdaPoolSR(**network.config)
     assert twin.config == network.config
     assert {k: v.shape for k, v in twin.state_dict().items()} == {
@@ -120,9 +128,40 @@ def test_constructor_arguments_are_kept_and_make_the_same_network() -> None:
         ({"widths": (8, 0)}, "widths: got"),
         ({"blocks": (1,)}, "blocks: got"),
         ({"blocks": (0, -1)}, "blocks: got"),
-        ({"beta": "map"}, "beta: got 'map'"),
+        ({"beta": "pixel"}, "beta: got 'pixel'"),
+        ({"encoder": (1, 1)}, "encoder: got"),
+        ({"encoder": (-1,)}, "encoder: got"),
+        ({"block": "dense"}, "block: got 'dense', must be one of 'residual', 'plain'"),
     ],
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AdaPoolSR(**arguments)
+
+
+def test_predicted_beta_follows_the_picture_and_each_size() -> None:
+    network = randomised(2, (4, 6), (0, 1), beta="map")
+    seen: list[torch.Tensor] = []
+    network.unpools[0].register_forward_pre_hook(
+        lambda module, inputs, named: seen.append(named["beta"]), with_kwargs=True
+    )
+    network(torch.rand(2, 3, 7, 10, dtype=torch.double))
+    assert seen[0].shape == (2, 1, 4, 5)
+    assert ((seen[0] > 0) & (seen[0] < 1)).all()
+    assert seen[0].std() > 0
+
+
+def test_plain_blocks_start_near_the_identity() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1, 16, 9, 9)
+    y = PlainBlock(16)(x)
+    away = (y - x)[..., 2:-2, 2:-2].square().mean().sqrt()
+    assert 0 < away < 0.8 * x.std()
+
+
+def test_blocks_leave_their_input_as_it_is() -> None:
+    for block in (PlainBlock(4), ResidualBlock(4)):
+        x = torch.rand(1, 4, 6, 6)
+        kept = x.clone()
+        block(x)
+        assert torch.equal(x, kept)

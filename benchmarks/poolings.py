@@ -1,0 +1,164 @@
+"""The networks that ablation.py compares: AdaPoolSR with other poolings in AdaPool's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adapool_sr.models import AdaPoolSR
+
+__all__ = ["VARIANTS", "Variant", "draw", "network_of", "parameters_of"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way down and up again.
+
+    Attributes:
+        pooling: "adapool", "average", "max", "strided" or "unshuffle".
+        skip: whether the encoder's map is added to what comes up.
+        beta: as AdaPoolSR takes it.
+        masks: False: what AdaPool pooled goes up by repetition, not by AdaPool's weights.
+    """
+
+    pooling: str
+    skip: bool = True
+    beta: str = "channel"
+    masks: bool = True
+
+
+VARIANTS: dict[str, Variant] = {
+    "AdaPool + AdaUnpool": Variant("adapool"),
+    "average + nearest": Variant("average"),
+    "max + max_unpool": Variant("max"),
+    "strided convolution + pixel shuffle": Variant("strided"),
+    "pixel unshuffle + shuffle": Variant("unshuffle"),
+    "AdaPool + AdaUnpool, no skip": Variant("adapool", skip=False),
+    "average + nearest, no skip": Variant("average", skip=False),
+    "max + max_unpool, no skip": Variant("max", skip=False),
+    "strided convolution + pixel shuffle, no skip": Variant("strided", skip=False),
+    "pixel unshuffle + shuffle, no skip": Variant("unshuffle", skip=False),
+    "AdaPool + AdaUnpool, scalar β": Variant("adapool", beta="scalar"),
+    "AdaPool + AdaUnpool, predicted β": Variant("adapool", beta="map"),
+    "AdaPool + nearest (no masks)": Variant("adapool", masks=False),
+}
+
+
+class Nearest(nn.Module):
+    """Repeats a value over its window."""
+
+    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
+        """Enlarge y (N, C, h, w) to the size of ``like``."""
+        up = F.interpolate(y, scale_factor=2.0, mode="nearest")
+        return up[..., : like.shape[-2], : like.shape[-1]]
+
+
+class Pool(nn.Module):
+    """A pooling that has no β."""
+
+    beta = torch.tensor(0.5)  # AdaPoolSR asks for one and hands it on
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool."""
+        return self.function(x)
+
+
+class MaxUnpool(nn.Module):
+    """Puts a value where the encoder's maximum stood, times the window's size, zeros elsewhere."""
+
+    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
+        """Enlarge y (N, C, h, w) to the size of ``like``."""
+        _, places = F.max_pool2d(like.float(), 2, ceil_mode=True, return_indices=True)
+        up = F.max_unpool2d(4 * y.float(), places, (2, 2), output_size=like.shape[-2:])
+        return up.to(y.dtype)
+
+
+class Shuffle(nn.Module):
+    """Pixel shuffle, cut to the encoder's size."""
+
+    def forward(self, y: Tensor, *, like: Tensor, beta: Tensor | None) -> Tensor:
+        """Enlarge y (N, 4·C, h, w) to (N, C, …), the size of ``like``."""
+        return F.pixel_shuffle(y, 2)[..., : like.shape[-2], : like.shape[-1]]
+
+
+def _even(x: Tensor) -> Tensor:
+    """Repeat the last row and column of odd sizes."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
+
+
+def _unshuffle(x: Tensor) -> Tensor:
+    return F.pixel_unshuffle(_even(x), 2)
+
+
+def network_of(variant: Variant, settings: Mapping[str, Any]) -> AdaPoolSR:
+    """The network with that pooling in AdaPool's place.
+
+    Where a pooling brings weights of its own, the bottom level is made narrower until the whole
+    has as many as with AdaPool.
+    """
+    settings = {**settings, "skip": variant.skip, "beta": variant.beta}
+    network = AdaPoolSR(**settings)
+    if variant.pooling == "adapool":
+        if not variant.masks:
+            network.unpools = nn.ModuleList(Nearest() for _ in network.unpools)
+        return network
+    wanted = parameters_of(network)
+    widths = list(settings["widths"])
+    tried = []
+    for bottom in range(2, widths[-1] + 1):
+        candidate = AdaPoolSR(**{**settings, "widths": [*widths[:-1], bottom]})
+        _replace(candidate, variant.pooling)
+        tried.append((abs(parameters_of(candidate) - wanted), bottom))
+    best = min(tried)[1]
+    network = AdaPoolSR(**{**settings, "widths": [*widths[:-1], best]})
+    _replace(network, variant.pooling)
+    return network
+
+
+def parameters_of(network: nn.Module) -> int:
+    """How many values its parameters have."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _replace(network: AdaPoolSR, pooling: str) -> None:
+    """Put another pooling into a network, and the convolutions that it needs."""
+    for level in range(len(network.downs)):
+        pool: nn.Module
+        unpool: nn.Module
+        upper, lower = network.config["widths"][level : level + 2]
+        if pooling == "average":
+            pool, unpool = Pool(lambda x: F.avg_pool2d(x, 2, ceil_mode=True)), Nearest()
+        elif pooling == "max":
+            pool = Pool(lambda x: F.max_pool2d(x, 2, ceil_mode=True))
+            unpool = MaxUnpool()
+        elif pooling == "strided":
+            pool, unpool = Pool(_even), Shuffle()
+            network.downs[level] = nn.Conv2d(upper, lower, 3, stride=2, padding=1)
+        elif pooling == "unshuffle":
+            pool, unpool = Pool(_unshuffle), Shuffle()
+            network.downs[level] = nn.Conv2d(4 * upper, lower, 3, padding=1)
+        else:
+            raise ValueError(f"pooling: got {pooling!r}")
+        if isinstance(unpool, Shuffle):
+            network.projections[level] = nn.Conv2d(lower, 4 * upper, 1)
+        network.pools[level] = pool
+        network.unpools[level] = unpool
+
+
+def draw(network: AdaPoolSR, seed: int) -> None:
+    """Draw the weights of every convolution but the last anew, from the seed and its name."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and module is not network.tail:
+            torch.manual_seed(seed * 1_000_003 + sum(map(ord, name)))
+            if network.config["block"] == "residual" or not name.startswith("bodies"):
+                module.reset_parameters()
