@@ -230,7 +230,7 @@ def _arguments() -> argparse.Namespace:
     add("--network", type=json.loads, default=NETWORK, help="arguments of AdaPoolSR, JSON")
     add("--minutes", type=float, default=15.0, help="processor time of a run (default: 15)")
     add("--seeds", type=int, default=3, help="default: 3")
-    add("--variants", default="", help="parts of their names, with commas; default: all")
+    add("--variants", default="", help="names or parts of them, with commas; default: all")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side")
     add("-o", "--output", type=Path, default=ROOT / "runs", help="default: runs")
     return parser.parse_args()
@@ -247,6 +247,17 @@ def main() -> int:
         return error.exit_status
 
 
+def _chosen(words: str) -> list[str]:
+    """The variants that a list with commas names, whole or by a part of their names."""
+    wanted = [part.strip() for part in words.split(",") if part.strip()]
+    parts = [part for part in wanted if part not in VARIANTS]
+    return [
+        name
+        for name in VARIANTS
+        if not wanted or name in wanted or any(part in name for part in parts)
+    ]
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.data is None:
         raise MissingFileError("ADAPOOL_DATA", "is not set", "name the folder of the sets")
@@ -255,8 +266,7 @@ def _run(args: argparse.Namespace) -> int:
         name: next((p / name for p in places if (p / name).is_dir()), args.data / name)
         for name in ("Set5", "Set14")
     }
-    wanted = [part for part in args.variants.split(",") if part]
-    order = [name for name in VARIANTS if not wanted or any(part in name for part in wanted)]
+    order = _chosen(args.variants)
     words = ["-c", str(args.config), f"--data.root={json.dumps(args.root)}"]
     file = args.output / "ablation.json"
     state: dict[str, Any] = {
@@ -280,8 +290,7 @@ def _run(args: argparse.Namespace) -> int:
             raise AdaPoolError(
                 str(file), f"has no budget for {missing[0]}", "name another --output"
             )
-        names = list(VARIANTS)
-        state["steps"] = steps_of(names, args.network, words, args.minutes * 60)
+        state["steps"] = steps_of(order, args.network, words, args.minutes * 60)
     state["variants"] = {name: asdict(VARIANTS[name]) for name in order}
     finished = {(run["variant"], run["seed"]) for run in state["runs"]}
     work = [
