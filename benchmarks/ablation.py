@@ -18,6 +18,7 @@ in float32, and writes all of it to runs/ablation.json and runs/ablation.md.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import multiprocessing
 import os
@@ -41,6 +42,7 @@ from adapool_sr.files.errors import AdaPoolError, MissingFileError
 from adapool_sr.files.writing import write_whole
 from adapool_sr.models import AdaPoolSR
 from adapool_sr.training.ema import EMA
+from adapool_sr.training.expansion import expand, plain_state
 from adapool_sr.training.losses import find_loss, with_luma
 from adapool_sr.training.main import build_data, fast_bf16
 from adapool_sr.training.sr import learning_rate_factor
@@ -49,6 +51,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NETWORK: dict[str, Any] = {"scale": 2, "widths": [16, 32], "blocks": [2, 2]}
 WARM_UP = 200
 RATE = 1e-3
+EXPANSION = 4  # as the shipped networks are trained
 REMEDY = "name another --output"
 
 
@@ -63,6 +66,9 @@ class Trial:
         # The sizes of common layers can differ, and with them what a generator has given by then:
         # each layer is drawn by its own name, so that seeds pair the runs.
         draw(self.network, seed)
+        self.plain = copy.deepcopy(self.network)
+        torch.manual_seed(seed)
+        expand(self.network, EXPANSION)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=True
@@ -72,7 +78,7 @@ class Trial:
         self.rule = data.sample_rule()
         self.batch_size = data.batch_size
         self.ema = EMA(0.999)
-        self.ema.averages = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.ema.averages = {k: v.clone() for k, v in plain_state(self.network).items()}
         self.done = 0
 
     def step(self, total: int) -> float:
@@ -91,13 +97,13 @@ class Trial:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.done += 1
-        self.ema.update(self.network.state_dict(), self.done)
+        self.ema.update(plain_state(self.network), self.done)
         return loss.item()
 
     def averaged(self) -> AdaPoolSR:
         """The network with its averaged weights."""
-        self.network.load_state_dict(self.ema.averages)
-        return self.network.eval()
+        self.plain.load_state_dict(self.ema.averages)
+        return self.plain.eval()
 
 
 # -- budgets ----------------------------------------------------------------------------------
@@ -160,7 +166,7 @@ def one_run(
         "seed": seed,
         "steps": steps,
         "seconds": round(spent, 1),
-        "parameters": parameters_of(trial.network),
+        "parameters": parameters_of(trial.plain),
         "loss": statistics.fmean(last),
         "psnr": {row.set: row.psnr for row in table.rows},
     }
