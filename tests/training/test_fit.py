@@ -191,12 +191,16 @@ def test_signal_saves_the_step_and_the_run_goes_on_from_it(
 def test_shipped_configuration_builds_its_model(
     config: Path, tmp_path: Path, photo_dir: Path
 ) -> None:
+    from adapool_sr.training.expansion import plain_state
     from adapool_sr.training.main import build
 
     root = ("--trainer.default_root_dir", str(tmp_path))
     cli = build(["-c", str(config), "--data.root", str(photo_dir), *root])
-    assert cli.model.hparams["name"] == f"tiny-x{cli.model.scale}"
-    assert sum(tensor.numel() for tensor in cli.model.parameters()) <= 150_000
+    _, scale, *words = config.stem.split("_")  # sr_x2_tiny_photo
+    name = "-".join(words if scale == "x1" else [*words, scale])
+    assert cli.model.hparams["name"] == name
+    budget = {"nano": 30_000, "tiny": 150_000, "base": 1_000_000}[words[0]]
+    assert sum(tensor.numel() for tensor in plain_state(cli.model.network).values()) <= budget
     assert cli.datamodule.scale == cli.model.scale
     held_back = {"budgie_roman-colosseum_*", "budgie_oakland-zoo-otters_*"}
     assert held_back <= set(cli.datamodule.holdout)  # the sample photos are crops of these
