@@ -24,6 +24,7 @@ from adapool_sr.inference.memory import available_bytes
 from adapool_sr.inference.pieces import Pieces
 from adapool_sr.inference.sizes import Route, Size, route
 from adapool_sr.inference.tiles import Box
+from adapool_sr.inference.verifying import FARTHEST_ALPHA, Verdict, compare
 from adapool_sr.io.decoding import array_of
 from adapool_sr.io.encoding import image_of
 from adapool_sr.io.images import Picture, from_array, quantise, to_array
@@ -149,6 +150,21 @@ class Upscaler:
             return cls(load_model(Path(name_or_path)), **options)
         return cls(load_model(find(name_or_path, None)), **options)
 
+    def compare(self, result: Picture, picture: Picture) -> Verdict:
+        """Shrink a result to its input's size and say how far it is from it.
+
+        Args:
+            result: what :meth:`upscale_picture` made of it. The verdict is about its colours,
+                or about its alpha where that is far off.
+            picture: the input.
+        """
+        pixels, alpha = picture.pixels, picture.alpha
+        if alpha is None or result.alpha is None:
+            return compare(result.pixels, pixels, self.look.wrap)
+        colours = compare(result.pixels, self._bled(pixels, alpha), self.look.wrap)
+        mask = compare(result.alpha, alpha, self.look.wrap)
+        return colours if mask.worst <= FARTHEST_ALPHA else mask
+
     def for_size(self, height: int, width: int) -> Upscaler:
         """The Upscaler for pictures of this size: this one (a Family chooses)."""
         return self
@@ -271,6 +287,16 @@ class Upscaler:
         dtype = torch.uint8 if picture.bit_depth == 8 else torch.uint16
         meter = Meter(progress, should_stop)
         return replace(picture, pixels=self._enlarge(pixels, dtype, meter, crop), alpha=alpha)
+
+    def bicubic_picture(self, picture: Picture, crop: Crop | None = None) -> Picture:
+        """As :meth:`upscale_picture`, with bicubic in the network's place."""
+        way = self.route(picture.height, picture.width)
+        pixels, alpha = picture.pixels, picture.alpha
+        if alpha is not None:
+            pixels = self._bled(pixels, alpha)
+            alpha = quantise(self._alpha(alpha, crop), picture.bit_depth)
+        made = self._pieces.bicubic(pixels, way, self._box(crop, way))
+        return replace(picture, pixels=quantise(made, picture.bit_depth), alpha=alpha)
 
     def __call__(self, image: Any, *, crop: Crop | None = None) -> Any:
         """Enlarge one picture and return it as the kind that it came as.

