@@ -19,7 +19,9 @@ SIDES = ("width", "height", "max_side", "min_side", "fit")
 def _box(text: str) -> tuple[int, int]:
     """Parse ``WxH``."""
     width, cross, height = text.partition("x")
-    if not (cross and width.isascii() and height.isascii() and width.isdigit() and height.isdigit()):
+    if not (
+        cross and width.isascii() and height.isascii() and width.isdigit() and height.isdigit()
+    ):
         raise argparse.ArgumentTypeError(f"must be WIDTHxHEIGHT, as in 1920x1080, got {text!r}")
     if min(int(width), int(height)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1x1, got {text!r}")
@@ -89,7 +91,7 @@ def add_look_flags(parser: argparse.ArgumentParser) -> None:
         "--crop",
         metavar="X,Y,W,H",
         type=_crop,
-        help="try a piece of one picture: a labelled sheet of it by bicubic and by each model of -n",
+        help="a labelled sheet of a piece of one picture, by bicubic and each model of -n a,b",
     )
     parser.add_argument(
         "--verify",

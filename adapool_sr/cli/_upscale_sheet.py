@@ -34,7 +34,8 @@ def find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]:
     if size is not None:
         width, height = _probed(args)
         factor = float(size.factor(height, width))
-    return [find(name, factor) for name in names]
+    found = [find(name, factor) for name in names]
+    return list({spec.name: spec for spec in found}.values())
 
 
 def check_piece(args: argparse.Namespace, job: Job) -> None:
@@ -100,8 +101,15 @@ def make_sheet(
     labels = [label for label, _ in panels]
     if args.json:
         stream = sys.stderr if args.output == "-" else sys.stdout
-        emit("done", stream=stream, output=job.target or "-", pieces=labels, width=width,
-             height=height, exit_status=0)
+        emit(
+            "done",
+            stream=stream,
+            output=job.target or "-",
+            pieces=labels,
+            width=width,
+            height=height,
+            exit_status=0,
+        )
     say(
         f"{job.target or 'standard output'}: {', '.join(labels)}, {width}x{height} each",
         quiet=args.quiet,

@@ -66,9 +66,10 @@ class View(Observer):
             for job in jobs:
                 self._emit("file", input=job.name, output=job.target, status=status)
         count = len(self._plan.todo)
+        aim = made.size or f"x{upscaler.scale:g}"
         what = self._plan.todo[0].name if count == 1 else f"{count} pictures"
         say(
-            f"{what}: {made.size or f'x{upscaler.scale:g}'} with {model} on {upscaler.device}, {precision}",
+            f"{what}: {aim} with {model} on {upscaler.device}, {precision}",
             quiet=self._quiet or count == 0,
         )
 

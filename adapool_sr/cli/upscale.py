@@ -315,7 +315,9 @@ def _show_plan(
                     error=trouble,
                 )
             else:
-                print(f"{job.name} {size} -> {target}: {trouble or status}", end="", file=sys.stderr)
+                print(
+                    f"{job.name} {size} -> {target}: {trouble or status}", end="", file=sys.stderr
+                )
                 print(f", {result}" if result and kind == "new" else "", file=sys.stderr)
     say(
         f"{len(plan.todo) - larger} to do with {model}, {len(plan.skipped) + larger} to skip, "

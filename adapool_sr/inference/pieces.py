@@ -93,7 +93,10 @@ class Pieces:
         across = self._taps(box.left, box.right, width, columns, "x")
         (top, bottom), (left, right) = down.span, across.span
         planes = source(Box(top, left, bottom, right)).numpy()
-        tables = [(down.moved(top), False, rows / height), (across.moved(left), True, columns / width)]
+        tables = [
+            (down.moved(top), False, rows / height),
+            (across.moved(left), True, columns / width),
+        ]
         for taps, columnwise, _ in sorted(tables, key=lambda table: table[2]):
             planes = weigh(planes, taps, across=columnwise)
         return torch.from_numpy(planes).float()
@@ -115,7 +118,9 @@ class Pieces:
             high, wide = part.height * route.grown, part.width * route.grown
             inside = _moved(box, part.top * route.grown, part.left * route.grown)
             for turning in turnings:
-                size = (part.width, part.height) if turning.transposed else (part.height, part.width)
+                size = (
+                    (part.width, part.height) if turning.transposed else (part.height, part.width)
+                )
                 steps = self._steps(turning.box(inside, high, wide), *size, route.passes)
                 jobs.append((part, turning, steps))
         meter.expect(sum(step.window.area for _, _, steps in jobs for step in steps))
@@ -224,7 +229,7 @@ def _part(x: Tensor, box: Box) -> Tensor:
     """A part of (C, H, W); beyond an end the picture begins anew."""
     for dim, first, last in ((1, box.top, box.bottom), (2, box.left, box.right)):
         length = x.shape[dim]
-        if 0 <= first and last <= length:
+        if first >= 0 and last <= length:
             x = x.narrow(dim, first, last - first)
         else:
             x = x.index_select(dim, torch.arange(first, last) % length)

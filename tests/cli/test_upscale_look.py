@@ -70,8 +70,14 @@ def mixed(tmp_path: Path, photo_dir: Path) -> Path:
     return root
 
 
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
 def sizes(folder: Path) -> dict[str, tuple[int, int]]:
-    return {path.name: Image.open(path).size for path in sorted(folder.iterdir())}
+    return {path.name: size(path) for path in sorted(folder.iterdir())}
 
 
 # --- sizes -----------------------------------------------------------------------------------
@@ -190,7 +196,11 @@ def test_verify_tells_the_db_and_strict_fails(
     said = capsys.readouterr().err
     assert "c.png: " in said
     assert "dB against its input, at worst" in said.splitlines()[-2]
-    monkeypatch.setattr(AdaPoolSR, "forward", lambda self, x: torch.zeros(*x.shape[:2], *(2 * side for side in x.shape[2:])))
+    monkeypatch.setattr(
+        AdaPoolSR,
+        "forward",
+        lambda self, x: torch.zeros(*x.shape[:2], *(2 * side for side in x.shape[2:])),
+    )
     assert upscale(*words, "-o", tmp_path / "warned.png", "--json") == 0
     told = capsys.readouterr()
     assert "warning: " in told.err
@@ -222,11 +232,14 @@ def test_a_crop_is_one_sheet_whose_pieces_are_regions_of_the_full_results(
         assert upscale(*words, "-o", full, "-n", name, "-s", "2", "-q") == 0
         piece = read_rgb8(full).int()[:, 60:140, 40:140]
         # Half a step of rounding may fall the other way.
-        assert min(
-            int((sheet[:, top : top + 80, left : left + 100] - piece).abs().max())
-            for top in {32}
-            for left in range(0, sheet.shape[2] - 99)
-        ) <= 1
+        assert (
+            min(
+                int((sheet[:, top : top + 80, left : left + 100] - piece).abs().max())
+                for top in {32}
+                for left in range(0, sheet.shape[2] - 99)
+            )
+            <= 1
+        )
 
 
 @pytest.mark.parametrize("name", ["e.png", "f.png", "d.png"])
@@ -237,7 +250,7 @@ def test_every_kind_of_picture_makes_a_sheet(
         out = tmp_path / f"{words[0]}.webp"
         given = ("-i", mixed / name, "-o", out, "--crop", "0,0,1,1", "-n", "tiny,other")
         assert upscale(*given, *words, "-q") == 0
-        assert Image.open(out).size[0] > 100
+        assert size(out)[0] > 100
 
 
 def test_a_crop_through_a_model_file_and_a_pipe(shelf: Path, mixed: Path) -> None:

@@ -15,7 +15,13 @@ def shrink(small: int, large: int) -> Taps:
 
 @pytest.mark.parametrize(
     ("small", "large"),
-    [((7, 9), (14, 18)), ((6, 11), (20, 33)), ((80, 5), (84, 40)), ((1, 1), (3, 2)), ((4, 3), (4, 3))],
+    [
+        ((7, 9), (14, 18)),
+        ((6, 11), (20, 33)),
+        ((80, 5), (84, 40)),
+        ((1, 1), (3, 2)),
+        ((4, 3), (4, 3)),
+    ],
 )
 def test_the_result_shrinks_to_the_given_picture(
     small: tuple[int, int], large: tuple[int, int]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from adapool_sr.files.errors import UsageError
@@ -25,7 +27,7 @@ def test_no_piece_is_empty() -> None:
 def test_neighbouring_pieces_meet_without_a_gap() -> None:
     way = route(50, 50, 1.37, 2)
     edges = [Crop(x, 0, 1, 1).place(way) for x in range(50)]
-    assert all(one.right == two.left for one, two in zip(edges, edges[1:], strict=False))
+    assert all(one.right == two.left for one, two in pairwise(edges))
     assert edges[-1].right == way.columns
 
 
@@ -37,7 +39,7 @@ def test_each_pass_sees_what_the_next_one_needs(passes: int, multiple: int) -> N
     steps = steps_for(box, 40, 50, passes, **geometry)
     assert len(steps) == passes
     assert steps[-1].wanted == box
-    for step, following in zip(steps, steps[1:], strict=False):
+    for step, following in pairwise(steps):
         assert step.wanted == following.window
     for step in steps:
         assert step.window.top % multiple == step.window.left % multiple == 0

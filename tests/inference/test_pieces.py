@@ -125,7 +125,10 @@ def test_a_piece_is_made_from_its_surroundings_alone(widths: tuple[int, ...]) ->
 def test_a_piece_with_alpha_is_cut_from_both(x: Tensor) -> None:
     picture = Picture(x, alpha=(x[:1] > 0.3).float() * x[:1])
     run = upscaler(scale=1.5)
-    whole, part = run.upscale_picture(picture), run.upscale_picture(picture, crop=Crop(10, 8, 12, 20))
+    whole, part = (
+        run.upscale_picture(picture),
+        run.upscale_picture(picture, crop=Crop(10, 8, 12, 20)),
+    )
     assert whole.alpha is not None
     assert part.alpha is not None
     assert torch.equal(part.alpha, whole.alpha[:, 12:42, 15:33])
@@ -193,7 +196,9 @@ def test_deep_grids_wrap_too() -> None:
     run = upscaler(network(widths=(4, 4, 6)), wrap="xy")
     assert run.engine.multiple == 4
     result = run.upscale_tensor(x)
-    assert (run.upscale_tensor(x.roll((3, 5), (1, 2))) - result.roll((6, 10), (1, 2))).abs().max() <= 1e-5
+    assert (
+        run.upscale_tensor(x.roll((3, 5), (1, 2))) - result.roll((6, 10), (1, 2))
+    ).abs().max() <= 1e-5
 
 
 def test_without_wrap_there_is_a_seam() -> None:
@@ -250,8 +255,17 @@ def test_other_axes_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"scale": 3}, {"scale": 1.4}, {"scale": 1}, {"tile": 16}, {"strength": 0.5},
-     {"strength": 0}, {"self_ensemble": True}, {"scale": 2.6}],
+    [
+        {},
+        {"scale": 3},
+        {"scale": 1.4},
+        {"scale": 1},
+        {"tile": 16},
+        {"strength": 0.5},
+        {"strength": 0},
+        {"self_ensemble": True},
+        {"scale": 2.6},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("size", [(61, 47), (8, 8), (1, 1)])
