@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from adapool_sr.cli._common import positive_int
+from adapool_sr.cli._common import add_consistent_flag, positive_int
 from adapool_sr.files.errors import UsageError
 from adapool_sr.inference.crops import Crop
 from adapool_sr.inference.look import MOST_STRENGTH
@@ -82,11 +82,7 @@ def add_look_flags(parser: argparse.ArgumentParser) -> None:
         default="",
         help="for tiling textures: no seam at these borders",
     )
-    parser.add_argument(
-        "--consistent",
-        action="store_true",
-        help="the least change that makes the shrunk result equal the input",
-    )
+    add_consistent_flag(parser)
     parser.add_argument(
         "--crop",
         metavar="X,Y,W,H",

@@ -50,7 +50,7 @@ class Upscaler:
         size: the size wanted instead of a factor, as in ``Size(fit=(1920, 1080))``.
         device: "auto", "cpu", "cuda", "cuda:1" or any name that torch knows.
         precision: "auto", "fp32", "bf16" or "fp16" of the convolutions; the picture that
-            they refine stays float32. With ``wrap``, auto is fp32.
+            they refine stays float32.
         tile: the side of a tile in input pixels, 0 for none, "auto" for the largest that
             fits the memory there is.
         self_ensemble: run the eight flips and turns of every picture and take their mean in
@@ -102,9 +102,6 @@ class Upscaler:
             raise UsageError("scale and size", "contradict each other", "give one")
         self.size = size
         self.look = Look(strength, wrap, consistent)
-        if wrap and precision == "auto":
-            # bfloat16 rounds by where a pixel lies in a tile: a rolled picture would not roll.
-            precision = "fp32"
         self.engine = Engine(network, device, precision, tile)
         self.self_ensemble = self_ensemble
         self._pieces = Pieces(self.engine, self.look, self_ensemble)

@@ -222,11 +222,6 @@ def test_alpha_and_the_colours_under_it_roll_too(strength: float) -> None:
         assert (other.int() - one.int().roll((10, 18), (1, 2))).abs().max() <= 1
 
 
-def test_wrap_computes_in_float32_unless_told_otherwise() -> None:
-    assert Upscaler(NET, wrap="x").precision == torch.float32
-    assert Upscaler(NET, wrap="x", precision="bf16").precision == torch.bfloat16
-
-
 class Coarse(nn.Module):
     """A network on a grid of 32, as others' are taken to have."""
 
