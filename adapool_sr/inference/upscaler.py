@@ -24,7 +24,7 @@ from adapool_sr.inference.memory import available_bytes
 from adapool_sr.inference.pieces import Pieces
 from adapool_sr.inference.sizes import Route, Size, route
 from adapool_sr.inference.tiles import Box
-from adapool_sr.inference.verifying import FARTHEST_ALPHA, Verdict, compare
+from adapool_sr.inference.verifying import FARTHEST, Verdict, compare
 from adapool_sr.io.decoding import array_of
 from adapool_sr.io.encoding import image_of
 from adapool_sr.io.images import Picture, from_array, quantise, to_array
@@ -160,7 +160,11 @@ class Upscaler:
             return compare(result.pixels, pixels, self.look.wrap)
         colours = compare(result.pixels, self._bled(pixels, alpha), self.look.wrap)
         mask = compare(result.alpha, alpha, self.look.wrap)
-        return colours if mask.worst <= FARTHEST_ALPHA else mask
+        if mask.worst <= FARTHEST:
+            return colours
+        # The bicubic of a mask with hard edges is as far from it as the mask is ragged.
+        usual = compare(self._alpha(alpha, None), alpha, self.look.wrap)
+        return colours if mask.worst <= usual.worst + FARTHEST else mask
 
     def for_size(self, height: int, width: int) -> Upscaler:
         """The Upscaler for pictures of this size: this one (a Family chooses)."""

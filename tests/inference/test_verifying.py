@@ -128,3 +128,16 @@ def test_hidden_colours_do_not_count_and_alpha_does() -> None:
     assert result.alpha is not None
     opaque = Picture(result.pixels, torch.full_like(result.alpha, 255))
     assert not upscaler.compare(opaque, picture).passes
+
+
+def test_a_ragged_mask_is_no_fault() -> None:
+    rng = torch.Generator().manual_seed(3)
+    alpha = (torch.rand(1, 40, 40, generator=rng) > 0.4).float()
+    picture = Picture(torch.full((3, 40, 40), 0.3), alpha)
+    upscaler = Upscaler(Faulty(), precision="fp32", scale=1.5)
+    result = upscaler.upscale_picture(picture)
+    assert result.alpha is not None
+    assert compare(result.alpha, alpha).worst > 0.1
+    assert upscaler.compare(result, picture).passes
+    moved = Picture(result.pixels, torch.from_numpy(result.alpha.numpy()).roll(3, 2))
+    assert not upscaler.compare(moved, picture).passes
