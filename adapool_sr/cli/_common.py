@@ -172,6 +172,15 @@ def add_ensemble_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_consistent_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--consistent``."""
+    parser.add_argument(
+        "--consistent",
+        action="store_true",
+        help="the least change that makes the shrunk result equal the input",
+    )
+
+
 def add_max_pixels_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--max-pixels``, the guard against decompression bombs."""
     parser.add_argument(

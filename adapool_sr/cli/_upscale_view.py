@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 import traceback
@@ -12,9 +13,11 @@ from typing import Any
 from adapool_sr.cli._common import PROG, emit, say
 from adapool_sr.files.errors import AdaPoolError
 from adapool_sr.inference.batch import Observer
+from adapool_sr.inference.family import Family
 from adapool_sr.inference.planning import Job, Plan
 from adapool_sr.inference.report import Report
 from adapool_sr.inference.upscaler import Upscaler
+from adapool_sr.inference.verifying import Verdict
 
 __all__ = ["View"]
 
@@ -40,18 +43,21 @@ class View(Observer):
         self._bar: Any = None
         self._shown: dict[str, float] = {}  # of each file that is under way
         self._last_event = 0.0
+        self._verdicts: dict[str, Verdict] = {}
 
     def _emit(self, event: str, **fields: Any) -> None:
         if self._json:
             emit(event, stream=self._stream, **fields)
 
-    def start(self, upscaler: Upscaler, model: str) -> None:
+    def start(self, made: Upscaler | Family, model: str) -> None:
         """Say what is going to be done."""
+        upscaler = made.smallest if isinstance(made, Family) else made
         precision = str(upscaler.precision).removeprefix("torch.")
         self._emit(
             "start",
             model=model,
-            scale=upscaler.scale,
+            scale=upscaler.scale if made.size is None else None,
+            size=None if made.size is None else str(made.size),
             files=len(self._plan.todo),
             device=str(upscaler.device),
             precision=precision,
@@ -60,9 +66,10 @@ class View(Observer):
             for job in jobs:
                 self._emit("file", input=job.name, output=job.target, status=status)
         count = len(self._plan.todo)
+        aim = made.size or f"x{upscaler.scale:g}"
         what = self._plan.todo[0].name if count == 1 else f"{count} pictures"
         say(
-            f"{what}: x{upscaler.scale:g} with {model} on {upscaler.device}, {precision}",
+            f"{what}: {aim} with {model} on {upscaler.device}, {precision}",
             quiet=self._quiet or count == 0,
         )
 
@@ -118,6 +125,8 @@ class View(Observer):
     def finished(self, job: Job, width: int, height: int) -> None:
         """Count a file that stands under its name."""
         self._show(job, 1.0)
+        verdict = self._verdicts.pop(job.name, None)
+        compared = {} if verdict is None else _compared(verdict)
         self._emit(
             "file",
             input=job.name,
@@ -125,7 +134,20 @@ class View(Observer):
             status="done",
             width=width,
             height=height,
+            **compared,
         )
+
+    def left_alone(self, job: Job, width: int, height: int) -> None:
+        """Count a picture that is large enough."""
+        self._show(job, 1.0)
+        status = "skipped_larger"
+        self._emit("file", input=job.name, output=None, status=status, width=width, height=height)
+
+    def verified(self, job: Job, verdict: Verdict) -> None:
+        """Say how far a result is from its input."""
+        self._verdicts[job.name] = verdict
+        if not self._quiet and verdict.passes:
+            self._print(f"{job.name}: {verdict}")
 
     def failed(self, job: Job, error: Exception) -> None:
         """Name a file that could not be done, also with ``--quiet``."""
@@ -148,3 +170,9 @@ class View(Observer):
         """Say the last line; with failures also under ``--quiet``."""
         self._emit("done", **report.as_dict())
         say(report.words(), quiet=self._quiet and not report.failed)
+
+
+def _compared(verdict: Verdict) -> dict[str, float | None]:
+    """A verdict as fields of an event; equal pictures have no dB, and JSON no infinity."""
+    psnr = verdict.psnr if math.isfinite(verdict.psnr) else None
+    return {"input_psnr": psnr, "input_worst": verdict.worst}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from adapool_sr.cli._common import (
     PROG,
+    add_consistent_flag,
     add_device_flags,
     add_ensemble_flag,
     add_json_flag,
@@ -84,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device_flags(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add_ensemble_flag(parser)
+    add_consistent_flag(parser)
     add_json_flag(parser)
 
 
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(args.threads)
     options = {name: getattr(args, name) for name in ("device", "precision", "tile")}
-    options.update(scale=args.scale, self_ensemble=args.self_ensemble)
+    options.update(scale=args.scale, self_ensemble=args.self_ensemble, consistent=args.consistent)
     candidates = [Candidate.of(backends.load(model), **options) for model in models]
     report = Report()
     montage = Montage(args.crops) if args.montage is not None else None

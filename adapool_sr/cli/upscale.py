@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,13 @@ from adapool_sr.cli._common import (
     quality,
     say,
 )
+from adapool_sr.cli._look_flags import add_look_flags, add_size_flags, check_look, size_of
 from adapool_sr.files.errors import AdaPoolError, UsageError
 
 if TYPE_CHECKING:
+    from adapool_sr.inference.family import Family
     from adapool_sr.inference.planning import Job, Plan, Policy
+    from adapool_sr.inference.sizes import Size
     from adapool_sr.inference.upscaler import Upscaler
     from adapool_sr.models.registry import ModelSpec
 
@@ -30,6 +34,8 @@ HELP = "make pictures larger"
 EXAMPLE = """\
 adapool-sr upscale -i photo.jpg -o large.png -s 2
 adapool-sr upscale -i photos -o large -s 2 --format webp
+adapool-sr upscale -i photos -o large --fit 3840x2160 --skip-larger --verify
+adapool-sr upscale -i photo.jpg -o sheet.png --crop 400,300,160,120 -n tiny-x2
 cat photo.png | adapool-sr upscale -i - -o - > large.png
 """
 
@@ -49,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file, whose suffix chooses the format; a folder for a folder; or - for stdout",
     )
     add_model_flags(parser)
+    add_size_flags(parser)
+    add_look_flags(parser)
     parser.add_argument(
         "-f",
         "--format",
@@ -90,28 +98,56 @@ def run(args: argparse.Namespace) -> int:
     for flag, value in (("-i", args.input), ("-o", args.output)):
         if not value:  # a shell's unset variable, which Path takes for the current folder
             raise UsageError(flag, "is empty", "give a file, a folder or -")
-    spec = _find_model(args)
-    plan = _plan(args, spec)
+    size = size_of(args)
+    check_look(args)
+    if args.crop is not None:
+        return _try_piece(args, size)
+    specs = _find_models(args, size)
+    plan = _plan(args, specs, size)
+    model = ", ".join(spec.name for spec in specs) or str(args.model_path)
     if args.dry_run:
-        _show_plan(args, plan, spec)
+        _show_plan(args, plan, model, size or (args.scale or (specs[0].scale if specs else None)))
         return 0
     from adapool_sr.cli._upscale_view import View
 
     # All that can be wrong with the words was found by now; torch takes seconds to import.
     view = View(args, plan)
-    upscaler = _make_upscaler(args, spec)
+    upscaler = _make_upscaler(args, specs, size)
     from adapool_sr.inference.batch import Options, run_plan
 
-    view.start(upscaler, spec.name if spec is not None else str(args.model_path))
-    options = Options(args.quality, args.max_pixels, args.jobs or _default_jobs())
+    view.start(upscaler, model)
+    jobs = args.jobs or _default_jobs()
+    options = Options(args.quality, args.max_pixels, jobs, args.verify, args.strict)
     with view:
         report = run_plan(plan, upscaler, options, view)
     view.done(report)
     return report.exit_status
 
 
-def _find_model(args: argparse.Namespace) -> ModelSpec | None:
-    """The shipped model that is asked for; None where a file is, which is only looked for."""
+def _try_piece(args: argparse.Namespace, size: Size | None) -> int:
+    """Make the sheet of ``--crop``."""
+    from adapool_sr.cli._upscale_sheet import check_piece, find_models, make_sheet
+
+    if args.model_path is not None:
+        _find_models(args, size)
+    plan = _plan(args, [], size)
+    specs = find_models(args, size)
+    for job in [*plan.todo, *plan.skipped]:
+        check_piece(args, job)
+    if args.dry_run or not plan.todo:
+        _show_plan(args, plan, ", ".join(spec.name for spec in specs) or str(args.model_path), None)
+        return 0
+    import torch
+
+    torch.set_num_threads(args.threads)
+    return make_sheet(args, plan.todo[0], specs, {**_options(args), "size": size})
+
+
+def _find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]:
+    """The shipped model that is asked for; all of its family where each picture has its factor.
+
+    None where a file is asked for, which is only looked for.
+    """
     if args.model_path is not None:
         from adapool_sr.files.errors import MissingFileError
 
@@ -119,13 +155,17 @@ def _find_model(args: argparse.Namespace) -> ModelSpec | None:
             raise MissingFileError(
                 f"--model-path {args.model_path}", "no such file", "check the path"
             )
-        return None
-    from adapool_sr.models.registry import find
+        return []
+    from adapool_sr.models.registry import available, find
 
-    return find(args.name, args.scale)
+    if size is None:
+        return [find(args.name, args.scale)]
+    factors = sorted({spec.scale for spec in available()})
+    found = {spec.scale: spec for spec in (find(args.name, factor) for factor in factors)}
+    return [found[scale] for scale in sorted(found)] or [find(args.name, None)]
 
 
-def _plan(args: argparse.Namespace, spec: ModelSpec | None) -> Plan:
+def _plan(args: argparse.Namespace, specs: list[ModelSpec], size: Size | None) -> Plan:
     from adapool_sr.inference.planning import decide, plan_file, plan_folder
 
     policy: Policy = "refuse"
@@ -151,7 +191,7 @@ def _plan(args: argparse.Namespace, spec: ModelSpec | None) -> Plan:
         raise UsageError(
             "--quality", "has no meaning for png, which is lossless", "use it with jpg or webp"
         )
-    plan: Plan = decide(jobs, policy, folder=folder, settings=_settings(args, spec))
+    plan: Plan = decide(jobs, policy, folder=folder, settings=_settings(args, specs, size))
     return plan
 
 
@@ -197,15 +237,25 @@ def _plan_stream(args: argparse.Namespace) -> Job:
     return Job(name, source, target, kind)
 
 
-def _settings(args: argparse.Namespace, spec: ModelSpec | None) -> dict[str, Any]:
+def _settings(
+    args: argparse.Namespace, specs: list[ModelSpec], size: Size | None
+) -> dict[str, Any]:
     """What changes the results; a run with other values is not resumed."""
-    if spec is not None:
-        model = f"{spec.name} {spec.sha256[:16]}"
+    if args.model_path is None:
+        model = ", ".join(f"{spec.name} {spec.sha256[:16]}" for spec in specs)
     else:
         from adapool_sr.files.journal import Stamp
 
         stamp = Stamp.of(args.model_path)
         model = f"{args.model_path.resolve()} {stamp.size} {stamp.mtime_ns}"
+    later = {  # older journals lack them
+        "self_ensemble": args.self_ensemble,
+        "size": str(size or ""),
+        "skip_larger": args.skip_larger,
+        "strength": "" if args.strength == 1 else f"{args.strength:g}",
+        "wrap": args.wrap,
+        "consistent": args.consistent,
+    }
     return {
         "input": str(Path(args.input).resolve()),
         "model": model,
@@ -213,7 +263,7 @@ def _settings(args: argparse.Namespace, spec: ModelSpec | None) -> dict[str, Any
         "format": args.format,
         "quality": args.quality,
         "precision": args.precision,
-        **({"self_ensemble": True} if args.self_ensemble else {}),  # older journals lack it
+        **{key: value for key, value in later.items() if value},
     }
 
 
@@ -224,23 +274,34 @@ def _default_jobs() -> int:
     return min(4, max(1, available_cpus() // 2))
 
 
-def _show_plan(args: argparse.Namespace, plan: Plan, spec: ModelSpec | None) -> None:
+def _show_plan(
+    args: argparse.Namespace, plan: Plan, model: str, factor: float | Size | None
+) -> None:
     """Print the plan of ``--dry-run``: the sizes come from the headers, nothing is decoded."""
+    from adapool_sr.inference.sizes import Size, route
     from adapool_sr.io.decoding import probe
 
     if args.quiet and not args.json:
         return
-    for status, jobs in (
+    larger = 0
+    for kind, jobs in (
         ("new", plan.todo),
         ("skipped", plan.skipped),
         ("done before", plan.resumed),
     ):
         for job in jobs:
+            status, size, result, trouble = kind, "", "", ""
             try:
                 width, height, _ = probe(job.source, args.max_pixels)
-                size, trouble = f"{width}x{height}", ""
+                size = f"{width}x{height}"
+                if kind == "new" and isinstance(factor, Size) and factor.skips(height, width):
+                    status = "large enough"
+                    larger += 1
+                elif factor is not None:
+                    way = route(height, width, factor, 1)
+                    result = f"{way.columns}x{way.rows}"
             except AdaPoolError as error:
-                size, trouble = "", str(error)
+                trouble = str(error)
             target = str(job.target or "standard output")
             if args.json:
                 emit(
@@ -250,30 +311,46 @@ def _show_plan(args: argparse.Namespace, plan: Plan, spec: ModelSpec | None) -> 
                     output=target,
                     status=status,
                     size=size,
+                    result=result,
                     error=trouble,
                 )
             else:
-                print(f"{job.name} {size} -> {target}: {trouble or status}", file=sys.stderr)
-    model = spec.name if spec is not None else str(args.model_path)
+                print(
+                    f"{job.name} {size} -> {target}: {trouble or status}", end="", file=sys.stderr
+                )
+                print(f", {result}" if result and kind == "new" else "", file=sys.stderr)
     say(
-        f"{len(plan.todo)} to do with {model}, {len(plan.skipped)} to skip, "
+        f"{len(plan.todo) - larger} to do with {model}, {len(plan.skipped) + larger} to skip, "
         f"{len(plan.resumed)} done before; nothing was written",
         quiet=args.quiet or args.json,
     )
 
 
-def _make_upscaler(args: argparse.Namespace, spec: ModelSpec | None) -> Upscaler:
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """An Upscaler's, but for its factor or size."""
+    return {
+        "device": args.device,
+        "precision": args.precision,
+        "tile": args.tile,
+        "self_ensemble": args.self_ensemble,
+        "strength": args.strength,
+        "wrap": args.wrap,
+        "consistent": args.consistent,
+    }
+
+
+def _make_upscaler(
+    args: argparse.Namespace, specs: list[ModelSpec], size: Size | None
+) -> Upscaler | Family:
     import torch
 
     from adapool_sr.inference.backends import load
+    from adapool_sr.inference.family import Family
     from adapool_sr.inference.upscaler import Upscaler
 
     torch.set_num_threads(args.threads)
-    return Upscaler(
-        load(spec if spec is not None else args.model_path),
-        scale=args.scale,
-        device=args.device,
-        precision=args.precision,
-        tile=args.tile,
-        self_ensemble=args.self_ensemble,
-    )
+    if size is not None and len(specs) > 1:
+        models = {spec.scale: partial(load, spec) for spec in specs}
+        return Family(models, size, **_options(args))
+    model = load(specs[0] if specs else args.model_path)
+    return Upscaler(model, scale=args.scale, size=size, **_options(args))

@@ -235,6 +235,8 @@ def _how(upscaler: Upscaler) -> str:
     words.append("whole" if upscaler.tile == 0 else f"tiles {upscaler.tile}")
     if upscaler.self_ensemble:
         words.append("self-ensemble of eight")
+    if upscaler.look.consistent:
+        words.append("made consistent with the input")
     return ", ".join(words)
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Report", "Stopped", "Tile", "Upscaler", "plan_tiles"]
+__all__ = ["Crop", "Report", "Size", "Stopped", "Tile", "Upscaler", "Verdict", "plan_tiles"]
 
 _HOME = {
+    "Crop": "crops",
     "Report": "report",
+    "Size": "sizes",
     "Stopped": "upscaler",
     "Tile": "tiles",
     "Upscaler": "upscaler",
+    "Verdict": "verifying",
     "plan_tiles": "tiles",
 }
 

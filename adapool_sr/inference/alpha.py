@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["bleed"]
+__all__ = ["bleed", "bleed_evenly"]
 
 
 def bleed(pixels: Tensor, alpha: Tensor) -> Tensor:
@@ -42,3 +42,46 @@ def _fill(total: Tensor, weight: Tensor) -> Tensor:
         coarse[None], scale_factor=2, mode="bilinear", align_corners=False
     )  # bilinear: no blocks where a large hole is filled
     return torch.where(weight > 0, here, wide[0, :, :height, :width])
+
+
+def bleed_evenly(pixels: Tensor, alpha: Tensor, reach: int, wrap: str) -> Tensor:
+    """As :func:`bleed`, but so that rolling the picture on its wrapped axes rolls the result.
+
+    Ring after ring, transparent pixels take the mean of the known ones around them; what lies
+    further than the network sees takes the mean of all.
+
+    Args:
+        pixels: (C, H, W) float.
+        alpha: (1, H, W) float; 0 is fully transparent.
+        reach: pixels that the network sees.
+        wrap: the axes, "x", "y" or "xy", on which the picture goes on with its other end.
+
+    Returns:
+        (C, H, W); pixels with alpha above 0 are unchanged.
+    """
+    known = (alpha > 0).to(pixels.dtype)
+    if bool(known.all()) or not bool(known.any()):
+        return pixels
+    result = pixels * known
+    mean = result.double().sum((1, 2)) / known.double().sum()
+    for _ in range(reach + 1):
+        if bool(known.all()):
+            return result
+        total, count = _around(result, wrap), _around(known, wrap)
+        new = (known == 0) & (count > 0)
+        result = torch.where(new, total / count.clamp(min=1), result)
+        known = torch.where(new, torch.ones_like(known), known)
+    return torch.where(known > 0, result, mean[:, None, None].to(result.dtype))
+
+
+def _around(x: Tensor, wrap: str) -> Tensor:
+    """The sum over the 3x3 pixels around each one of (C, H, W)."""
+    for axis, dim in (("y", 1), ("x", 2)):
+        side = [1, 1] if dim == 2 else [0, 0, 1, 1]
+        padded = F.pad(x, side)
+        if axis in wrap:
+            last = x.shape[dim]
+            padded = torch.cat([x.narrow(dim, last - 1, 1), x, x.narrow(dim, 0, 1)], dim)
+        length = x.shape[dim]
+        x = sum((padded.narrow(dim, k, length) for k in (1, 2)), padded.narrow(dim, 0, length))
+    return x

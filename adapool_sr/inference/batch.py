@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from adapool_sr.files.errors import UnwritableFileError
+from adapool_sr.files.errors import AdaPoolError, UnwritableFileError
 from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.files.writing import make_folder, write_whole
+from adapool_sr.inference.family import Family
 from adapool_sr.inference.planning import Job, Plan
 from adapool_sr.inference.report import Report
 from adapool_sr.inference.upscaler import Stopped, Upscaler
+from adapool_sr.inference.verifying import Verdict
+from adapool_sr.io.decoding import probe
 from adapool_sr.io.images import Picture, check_format, fitted, read, to_bytes
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 
@@ -32,11 +35,15 @@ class Options:
         quality: for JPEG and WebP, 1 to 100; None as :func:`adapool_sr.io.images.to_bytes` has it.
         max_pixels: a larger input is refused undecoded.
         jobs: readers, and as many writers; each holds one picture in memory.
+        verify: compare every result with its input, and warn where it differs too much.
+        strict: such a file fails instead, and is not written.
     """
 
     quality: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     jobs: int = 1
+    verify: bool = False
+    strict: bool = False
 
 
 class Observer:
@@ -55,11 +62,23 @@ class Observer:
     def finished(self, job: Job, width: int, height: int) -> None:
         """A result of this size stands under its name."""
 
+    def left_alone(self, job: Job, width: int, height: int) -> None:
+        """A picture of this size was large enough and got no result."""
+
+    def verified(self, job: Job, verdict: Verdict) -> None:
+        """A result was compared with its input; it is not written yet."""
+
     def failed(self, job: Job, error: Exception) -> None:
         """A file could not be done."""
 
     def warning(self, job: Job, text: str) -> None:
         """Something of a file could not be kept."""
+
+
+@dataclass(frozen=True)
+class _LargeEnough:
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ class _Written:
 
 def run_plan(
     plan: Plan,
-    upscaler: Upscaler,
+    upscaler: Upscaler | Family,
     options: Options | None = None,
     observer: Observer | None = None,
 ) -> Report:
@@ -93,7 +112,7 @@ def run_plan(
 
     Args:
         plan: from :func:`adapool_sr.inference.planning.decide`.
-        upscaler: made with the factor that is wanted.
+        upscaler: made with the factor or size that is wanted.
         options: how to read and write.
         observer: hears of progress.
 
@@ -127,7 +146,7 @@ class _Run:
 
     def __init__(
         self,
-        upscaler: Upscaler,
+        upscaler: Upscaler | Family,
         options: Options,
         observer: Observer,
         report: Report,
@@ -153,6 +172,10 @@ class _Run:
                     raise Stopped
                 for upcoming in islice(waiting, 1):  # is read while the network runs
                     reading.append((upcoming, readers.submit(self._read, upcoming)))
+                if isinstance(content, _LargeEnough):
+                    self.report.larger += 1
+                    self.observer.left_alone(job, content.width, content.height)
+                    continue
                 if content is None or (picture := self._enlarge(job, content)) is None:
                     continue
                 while len(self.writing) >= count:
@@ -167,7 +190,9 @@ class _Run:
             readers.shutdown(wait=False, cancel_futures=True)
             writers.shutdown(wait=True, cancel_futures=True)
 
-    def _next(self, reading: deque[tuple[Job, Future[_Read]]]) -> tuple[Job, _Read | None]:
+    def _next(
+        self, reading: deque[tuple[Job, Future[_Read | _LargeEnough]]]
+    ) -> tuple[Job, _Read | _LargeEnough | None]:
         job, future = reading.popleft()
         try:
             return job, future.result()
@@ -175,13 +200,18 @@ class _Run:
             self._fail(job, error)
             return job, None
 
-    def _read(self, job: Job) -> _Read:
+    def _read(self, job: Job) -> _Read | _LargeEnough:
         start = time.perf_counter()
         # Taken before reading: a file that changes meanwhile then counts as changed.
         stamp = Stamp.of(job.source) if isinstance(job.source, Path) else None
+        if (size := self.upscaler.size) is not None and size.skip_larger:
+            width, height, _ = probe(job.source, self.options.max_pixels)
+            if size.skips(height, width):
+                return _LargeEnough(width, height)
         picture = read(job.source, self.options.max_pixels)
-        height, width = self.upscaler.size_of(picture.height, picture.width)
-        self.upscaler.check_size(picture.height, picture.width, job.name)
+        upscaler = self.upscaler.for_size(picture.height, picture.width)
+        height, width = upscaler.size_of(picture.height, picture.width)
+        upscaler.check_size(picture.height, picture.width, job.name)
         check_format(picture, job.kind, width, height, str(job.target or "output"))
         picture, lost = fitted(picture, job.kind)
         return _Read(picture, stamp, lost, time.perf_counter() - start)
@@ -196,10 +226,13 @@ class _Run:
             self.observer.progress(job, done, total)
 
         start = time.perf_counter()
+        picture = content.picture
+        upscaler = self.upscaler.for_size(picture.height, picture.width)
         try:
-            return self.upscaler.upscale_picture(
-                content.picture, progress, self.observer.should_stop
-            )
+            result = upscaler.upscale_picture(picture, progress, self.observer.should_stop)
+            if self.options.verify:
+                self._verify(job, upscaler.compare(result, picture))
+            return result
         except Stopped:
             raise
         except Exception as error:  # as above
@@ -207,6 +240,18 @@ class _Run:
             return None
         finally:
             self.report.network += time.perf_counter() - start
+
+    def _verify(self, job: Job, verdict: Verdict) -> None:
+        """Count a verdict and tell it; a bad one warns, or fails the file."""
+        self.report.verified.append((job.name, verdict.psnr))
+        self.observer.verified(job, verdict)
+        if verdict.passes:
+            return
+        self.report.off += 1
+        why = f"the result does not show its input: {verdict}, where 4 % is the most"
+        if self.options.strict:
+            raise AdaPoolError(job.name, why, "another model, or --precision fp32 -d cpu, may help")
+        self.observer.warning(job, why)
 
     def _write(self, job: Job, picture: Picture, stamp: Stamp | None) -> _Written:
         start = time.perf_counter()

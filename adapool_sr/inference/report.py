@@ -20,6 +20,9 @@ class Report:
         network: seconds of the network and the resizes around it.
         encoding: seconds of encoding and writing, over all writers.
         wall: seconds from the first file's start to the last one's end.
+        larger: left alone because they have the wanted size already (``--skip-larger``).
+        verified: pictures and the dB of their results against them (``--verify``).
+        off: how many of these differ from their input by more than they may.
     """
 
     done: int = 0
@@ -30,6 +33,9 @@ class Report:
     network: float = 0.0
     encoding: float = 0.0
     wall: float = 0.0
+    larger: int = 0
+    verified: list[tuple[str, float]] = field(default_factory=list)
+    off: int = 0
 
     @property
     def exit_status(self) -> int:
@@ -47,6 +53,7 @@ class Report:
         counts = [f"{self.done} done"]
         for count, what in (
             (self.skipped, "skipped"),
+            (self.larger, "skipped as large enough"),
             (self.resumed, "done before"),
             (len(self.failed), "failed"),
         ):
@@ -58,7 +65,16 @@ class Report:
                 f": decoding {self.decoding:.1f} s, network {self.network:.1f} s, "
                 f"encoding {self.encoding:.1f} s; slowest: {self.slowest}"
             )
+        if self.lowest is not None:
+            name, psnr = self.lowest
+            text += f"; lowest {psnr:.1f} dB against its input: {name}"
+            text += f", {self.off} more off than 4 %" if self.off else ""
         return text
+
+    @property
+    def lowest(self) -> tuple[str, float] | None:
+        """The picture whose result is furthest from it, and its dB."""
+        return min(self.verified, key=lambda entry: entry[1], default=None)
 
     def as_dict(self) -> dict[str, object]:
         """The fields of the ``done`` event."""
@@ -66,6 +82,7 @@ class Report:
             "done": self.done,
             "skipped": self.skipped,
             "resumed": self.resumed,
+            "skipped_larger": self.larger,
             "failed": len(self.failed),
             "seconds": {
                 "decoding": round(self.decoding, 3),
@@ -74,5 +91,6 @@ class Report:
                 "wall": round(self.wall, 3),
             },
             "slowest": self.slowest,
+            **({"verified": len(self.verified), "off": self.off} if self.verified else {}),
             "exit_status": self.exit_status,
         }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -13,15 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapool_sr.files.errors import AdaPoolError, UsageError
+from adapool_sr.files.errors import UsageError
 from adapool_sr.imaging.resize import imresize
-from adapool_sr.inference.alpha import bleed
-from adapool_sr.inference.backends import SUFFIXES, Limits, OtherModel
+from adapool_sr.inference.alpha import bleed, bleed_evenly
+from adapool_sr.inference.backends import SUFFIXES, OtherModel
 from adapool_sr.inference.backends import load as load_model
-from adapool_sr.inference.devices import choose_device, choose_precision
+from adapool_sr.inference.crops import Crop
+from adapool_sr.inference.engine import Engine, Meter, Progress, ShouldStop, Stopped, as_dtype
 from adapool_sr.inference.ensemble import TURNS, self_ensembled
-from adapool_sr.inference.memory import available_bytes, bytes_per_pixel, largest_tile
-from adapool_sr.inference.tiles import Tile, halo_for, plan_tiles, split
+from adapool_sr.inference.look import Look, Wrap
+from adapool_sr.inference.memory import available_bytes
+from adapool_sr.inference.pieces import Pieces
+from adapool_sr.inference.sizes import Route, Size, route
+from adapool_sr.inference.tiles import Box
+from adapool_sr.inference.verifying import FARTHEST, Verdict, compare
 from adapool_sr.io.decoding import array_of
 from adapool_sr.io.encoding import image_of
 from adapool_sr.io.images import Picture, from_array, quantise, to_array
@@ -33,17 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stopped", "Upscaler"]
 
-Progress = Callable[[int, int], None]
-ShouldStop = Callable[[], bool]
-
-# Windows up to this many pixels are run whole without asking how much memory there is: the
-# networks that ship need some 100 MB for it.
-_ALWAYS_WHOLE = 256 * 256
-
-
-class Stopped(Exception):
-    """The caller's ``should_stop`` said so; nothing was returned."""
-
 
 class Upscaler:
     """Enlarges pictures with a network, tile by tile where they are large.
@@ -54,7 +46,8 @@ class Upscaler:
             :func:`adapool_sr.inference.backends.load` returned. It is copied.
         scale: the factor wanted, any positive number; None is the network's. Where it is
             another, the network runs as often as is needed to reach it and one exact
-            bicubic resize follows.
+            bicubic resize follows; below 1 the resize alone.
+        size: the size wanted instead of a factor, as in ``Size(fit=(1920, 1080))``.
         device: "auto", "cpu", "cuda", "cuda:1" or any name that torch knows.
         precision: "auto", "fp32", "bf16" or "fp16" of the convolutions; the picture that
             they refine stays float32.
@@ -62,18 +55,23 @@ class Upscaler:
             fits the memory there is.
         self_ensemble: run the eight flips and turns of every picture and take their mean in
             float, before the one rounding: a little better, and eight times the work.
+        strength: s of bicubic + s·(network − bicubic) in float, 0 to 2; 0 runs no network.
+        wrap: "x", "y" or "xy": on these axes the picture goes on with its other end. A network
+            that pools by m runs m times an axis, so that rolling the input by n rolls the
+            result by n·scale, to 1e-5 in fp32.
+        consistent: change the result by the least that makes the exact resize to the input's
+            size give the input (results larger than their input).
 
     Attributes:
-        scale: the factor of the results.
-        model_scale: the network's own.
-        device: where it runs.
-        precision: the number format of the convolutions.
-        tile: as it was given.
+        scale: the factor of the results; the network's own where ``size`` decides.
+        size: as it was given.
+        model_scale: the network's own factor.
+        look: strength, wrap and consistent.
         self_ensemble: whether the eight flips and turns are averaged.
-        redone: tiles that came out non-finite and were done again in float32.
+        engine: runs the network.
 
     Raises:
-        UsageError: a device, precision, scale or tile that cannot be.
+        UsageError: a device, precision, scale, tile, strength or wrap that cannot be.
 
     Example:
         >>> upscaler = Upscaler.from_pretrained("tiny-x2")
@@ -86,36 +84,47 @@ class Upscaler:
         model: nn.Module | LoadedModel | OtherModel,
         *,
         scale: float | None = None,
+        size: Size | None = None,
         device: str = "auto",
         precision: str = "auto",
         tile: int | Literal["auto"] = "auto",
         self_ensemble: bool = False,
+        strength: float = 1.0,
+        wrap: Wrap = "",
+        consistent: bool = False,
     ) -> None:
         network = model if isinstance(model, nn.Module) else model.network
         self.model_scale = int(cast(int, network.scale))
         self.scale = float(scale if scale is not None else self.model_scale)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise UsageError("scale", f"must be a number above 0, got {scale}")
-        if tile != "auto" and (isinstance(tile, str) or tile < 0):
-            raise UsageError("tile", f"must be 'auto', 0 or pixels, got {tile!r}")
-        limits = cast(Limits, getattr(network, "limits", Limits()))
-        self.device = choose_device("cpu" if limits.cpu_only and device == "auto" else device)
-        if limits.cpu_only and self.device.type != "cpu":
-            raise UsageError(f"device '{device}'", "is not for this model", "use cpu")
-        self.precision = choose_precision(precision, self.device, limits.precisions)
+        if scale is not None and size is not None:
+            raise UsageError("scale and size", "contradict each other", "give one")
+        self.size = size
+        self.look = Look(strength, wrap, consistent)
+        self.engine = Engine(network, device, precision, tile)
         self.self_ensemble = self_ensemble
-        self.redone = 0
-        self._multiple = int(cast(int, network.size_multiple))
-        self._radius = int(cast(int, network.receptive_radius))
-        self.tile: int | Literal["auto"] = 0 if limits.untiled and tile == "auto" else tile
-        self._largest_core = 2**62  # input pixels; shrinks when the device runs out of memory
-        self._pixel_bytes = limits.pixel_bytes
-        self._network = copy.deepcopy(network).eval().to(self.device)
-        # mypy: nn.Module.to has no overload with a memory format alone
-        self._network = cast(Any, self._network).to(memory_format=torch.channels_last)
-        self._passes = 1
-        while self.model_scale > 1 and self.model_scale**self._passes < self.scale - 1e-9:
-            self._passes += 1
+        self._pieces = Pieces(self.engine, self.look, self_ensemble)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.engine.device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The number format of the convolutions."""
+        return self.engine.precision
+
+    @property
+    def tile(self) -> int | Literal["auto"]:
+        """The side of a tile in input pixels, 0 for none."""
+        return self.engine.tile
+
+    @property
+    def redone(self) -> int:
+        """Tiles that came out non-finite and were done again in float32."""
+        return self.engine.redone
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> Upscaler:
@@ -138,12 +147,37 @@ class Upscaler:
             return cls(load_model(Path(name_or_path)), **options)
         return cls(load_model(find(name_or_path, None)), **options)
 
+    def compare(self, result: Picture, picture: Picture) -> Verdict:
+        """Shrink a result to its input's size and say how far it is from it.
+
+        Args:
+            result: what :meth:`upscale_picture` made of it. The verdict is about its colours,
+                or about its alpha where that is far off.
+            picture: the input.
+        """
+        pixels, alpha = picture.pixels, picture.alpha
+        if alpha is None or result.alpha is None:
+            return compare(result.pixels, pixels, self.look.wrap)
+        colours = compare(result.pixels, self._bled(pixels, alpha), self.look.wrap)
+        mask = compare(result.alpha, alpha, self.look.wrap)
+        if mask.worst <= FARTHEST:
+            return colours
+        # The bicubic of a mask with hard edges is as far from it as the mask is ragged.
+        usual = compare(self._alpha(alpha, None), alpha, self.look.wrap)
+        return colours if mask.worst <= usual.worst + FARTHEST else mask
+
+    def for_size(self, height: int, width: int) -> Upscaler:
+        """The Upscaler for pictures of this size: this one (a Family chooses)."""
+        return self
+
+    def route(self, height: int, width: int) -> Route:
+        """How an input of this size gets to its result's."""
+        return route(height, width, self.size or self.scale, self.model_scale)
+
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result for an input of this size: rounded, at least 1."""
-        return (
-            max(1, math.floor(height * self.scale + 0.5)),
-            max(1, math.floor(width * self.scale + 0.5)),
-        )
+        way = self.route(height, width)
+        return way.rows, way.columns
 
     def check_size(self, height: int, width: int, name: str) -> None:
         """Refuse, before any work, a result that the memory there is cannot hold.
@@ -156,38 +190,31 @@ class Upscaler:
         Raises:
             UsageError: says how much it needs and how much there is.
         """
-        high, wide = self.size_of(height, width)
-        pixels = 3 * height * width * self.model_scale ** (2 * self._passes)
-        exact = self.model_scale**self._passes == self.scale
+        way = self.route(height, width)
+        pixels = 3 * height * width * way.grown**2
         # Quantised tile by tile where the network's factor is the one wanted; else float32
-        # first, and the exact resize computes in float64. Flips hold the mean and two copies.
-        first = 12 if self.self_ensemble else 1 if exact else 4
-        needed = first * pixels + (0 if exact else 8 * 3 * high * wide)
+        # first, and the exact resize computes in float64. Flips hold the mean and two copies; so
+        # do the places of a wrapped picture.
+        first = 1 if way.exact and self.look.plain else 4
+        first = 12 if self.self_ensemble or self.look.wrap else first
+        needed = first * pixels + (0 if way.exact else 8 * 3 * way.rows * way.columns)
+        if self.look.strength != 1:
+            needed += 12 * 3 * way.rows * way.columns
+        if self.look.consistent:  # one colour at a time in float64, and its change
+            needed += 24 * way.rows * way.columns
         free = available_bytes(torch.device("cpu"))
         if needed > free:
+            what = f"-s {self.scale:g}" if self.size is None else f"size {self.size}"
             raise UsageError(
-                f"-s {self.scale:g}",
-                f"makes {wide}x{high} pixels of {name}, which takes {needed / 1e9:.1f} GB of "
-                f"memory where {free / 1e9:.1f} GB are free",
-                "use a smaller factor",
+                what,
+                f"makes {way.columns}x{way.rows} pixels of {name}, which takes "
+                f"{needed / 1e9:.1f} GB of memory where {free / 1e9:.1f} GB are free",
+                "use a smaller factor" if self.size is None else "use a smaller size",
             )
 
     def tile_for(self, height: int, width: int) -> int:
         """Side of the tiles that an input of this size is cut into; 0 where it stays whole."""
-        if self.tile != "auto":
-            return self.tile if max(height, width) > self.tile else 0
-        if height * width <= _ALWAYS_WHOLE:
-            return 0
-        if self._pixel_bytes is None:
-            self._pixel_bytes = bytes_per_pixel(self._network, 3, self.device, self.precision)
-        side = largest_tile(
-            available_bytes(self.device),
-            self._pixel_bytes,
-            halo=halo_for(self._radius, self._multiple),
-            multiple=self._multiple,
-            on_cpu=self.device.type == "cpu",
-        )
-        return side if max(height, width) > side else 0
+        return self.engine.tile_for(height, width)
 
     @torch.inference_mode()
     def upscale_tensor(
@@ -195,6 +222,8 @@ class Upscaler:
         x: Tensor,
         progress: Progress | None = None,
         should_stop: ShouldStop | None = None,
+        *,
+        crop: Crop | None = None,
     ) -> Tensor:
         """Enlarge pictures held as a tensor.
 
@@ -203,12 +232,15 @@ class Upscaler:
                 from 1x1; on any device.
             progress: called as ``progress(done, total)`` after each tile, in pixels.
             should_stop: asked before each tile.
+            crop: a piece of the pictures: no more than it needs is run, and its result is that
+                piece of the whole result, to 1e-4 in fp32.
 
         Returns:
             float32 in 0..1 on the CPU, with x's number of dimensions; height and width as
-            :meth:`size_of` says.
+            :meth:`size_of` says, or those of the piece.
 
         Raises:
+            UsageError: a piece that is not in the picture.
             ValueError: another shape, or an empty picture.
             TypeError: integers.
             Stopped: ``should_stop`` returned True.
@@ -220,8 +252,8 @@ class Upscaler:
         if not x.is_floating_point():
             raise TypeError(f"x must be of a float type in 0..1, got {x.dtype}")
         pictures = x.reshape(-1, *x.shape[-3:])
-        meter = _Meter(self._work(*x.shape[-2:]) * len(pictures), progress, should_stop)
-        results = [self._enlarge(each, torch.float32, meter) for each in pictures]
+        meter = Meter(progress, should_stop, len(pictures))
+        results = [self._enlarge(each, torch.float32, meter, crop) for each in pictures]
         return results[0] if x.dim() == 3 else torch.stack(results)
 
     @torch.inference_mode()
@@ -230,6 +262,8 @@ class Upscaler:
         picture: Picture,
         progress: Progress | None = None,
         should_stop: ShouldStop | None = None,
+        *,
+        crop: Crop | None = None,
     ) -> Picture:
         """Enlarge a picture with its alpha, quantised once to the picture's bit depth.
 
@@ -239,6 +273,7 @@ class Upscaler:
             picture: float pixels, as :func:`adapool_sr.io.read` gives them.
             progress: as for :meth:`upscale_tensor`.
             should_stop: as for :meth:`upscale_tensor`.
+            crop: as for :meth:`upscale_tensor`.
 
         Returns:
             The picture with uint8 or uint16 pixels and alpha; all else is the input's.
@@ -248,19 +283,29 @@ class Upscaler:
         """
         pixels, alpha = picture.pixels, picture.alpha
         if alpha is not None:
-            pixels = bleed(pixels, alpha)
-            size = self.size_of(picture.height, picture.width)
-            alpha = quantise(imresize(alpha, size=size, rounded=False), picture.bit_depth)
+            pixels = self._bled(pixels, alpha)
+            alpha = quantise(self._alpha(alpha, crop), picture.bit_depth)
         dtype = torch.uint8 if picture.bit_depth == 8 else torch.uint16
-        meter = _Meter(self._work(picture.height, picture.width), progress, should_stop)
-        return replace(picture, pixels=self._enlarge(pixels, dtype, meter), alpha=alpha)
+        meter = Meter(progress, should_stop)
+        return replace(picture, pixels=self._enlarge(pixels, dtype, meter, crop), alpha=alpha)
 
-    def __call__(self, image: Any) -> Any:
+    def bicubic_picture(self, picture: Picture, crop: Crop | None = None) -> Picture:
+        """As :meth:`upscale_picture`, with bicubic in the network's place."""
+        way = self.route(picture.height, picture.width)
+        pixels, alpha = picture.pixels, picture.alpha
+        if alpha is not None:
+            pixels = self._bled(pixels, alpha)
+            alpha = quantise(self._alpha(alpha, crop), picture.bit_depth)
+        made = self._pieces.bicubic(pixels, way, self._box(crop, way))
+        return replace(picture, pixels=quantise(made, picture.bit_depth), alpha=alpha)
+
+    def __call__(self, image: Any, *, crop: Crop | None = None) -> Any:
         """Enlarge one picture and return it as the kind that it came as.
 
         Args:
             image: a PIL image of any mode; a NumPy array (H, W) or (H, W, C), C from 1 to 4,
                 uint8, uint16 or float in 0..1; or a tensor as for :meth:`upscale_tensor`.
+            crop: as for :meth:`upscale_tensor`.
 
         Returns:
             A PIL image of mode L, LA, RGB, RGBA or I;16; an array of the same dtype and
@@ -270,140 +315,65 @@ class Upscaler:
             TypeError: something else.
         """
         if isinstance(image, Tensor):
-            return self.upscale_tensor(image)
+            return self.upscale_tensor(image, crop=crop)
         if isinstance(image, np.ndarray):
             flat = image.ndim == 2
-            result = self._array(image[:, :, None] if flat else image)
+            result = self._array(image[:, :, None] if flat else image, crop)
             return result[:, :, 0] if flat else result
         if hasattr(image, "getbands"):
-            return self._pil(image)
+            return self._pil(image, crop)
         raise TypeError(f"image must be a PIL image, array or tensor, got {type(image).__name__}")
 
-    def _array(self, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _array(self, image: np.ndarray[Any, Any], crop: Crop | None) -> np.ndarray[Any, Any]:
         picture = from_array(image)
         if np.issubdtype(image.dtype, np.floating):
-            planes = self.upscale_tensor(picture.pixels)
+            pixels = picture.pixels
             if picture.alpha is not None:
-                size = self.size_of(picture.height, picture.width)
-                alpha = imresize(picture.alpha, size=size, rounded=False).clamp(0, 1)
-                planes = torch.cat([planes, alpha])
+                pixels = self._bled(pixels, picture.alpha)
+            planes = self.upscale_tensor(pixels, crop=crop)
+            if picture.alpha is not None:
+                planes = torch.cat([planes, self._alpha(picture.alpha, crop)])
             return planes.numpy().transpose(1, 2, 0).astype(image.dtype)
-        return to_array(self.upscale_picture(picture))
+        return to_array(self.upscale_picture(picture, crop=crop))
 
-    def _pil(self, image: Image) -> Image:
-        return image_of(self._array(array_of(image, "image")))
+    def _pil(self, image: Image, crop: Crop | None) -> Image:
+        return image_of(self._array(array_of(image, "image"), crop))
 
-    def _work(self, height: int, width: int) -> int:
-        """Pixels that the network reads in all its passes."""
+    def _enlarge(self, x: Tensor, dtype: torch.dtype, meter: Meter, crop: Crop | None) -> Tensor:
+        """(C, H, W) float to its result of dtype, clamped (and rounded, if it is integer)."""
+        way = self.route(x.shape[1], x.shape[2])
+        if crop is not None or not self.look.plain:
+            # Half types would lose what the bicubic beside the network keeps.
+            x = x.detach().cpu().to(torch.promote_types(x.dtype, torch.float32))
+            return as_dtype(self._pieces.make(x, way, self._box(crop, way), meter), dtype)
         turns = TURNS if self.self_ensemble else 1
-        passes = range(self._passes)
-        return sum(turns * height * width * self.model_scale ** (2 * k) for k in passes)
-
-    def _enlarge(self, x: Tensor, dtype: torch.dtype, meter: _Meter) -> Tensor:
-        """(C, H, W) float to (C, sH, sW) of dtype, clamped (and rounded, if it is integer)."""
-        size = self.size_of(x.shape[1], x.shape[2])
-        exact = self.model_scale**self._passes == self.scale
+        pixels = sum(x[0].numel() * self.model_scale ** (2 * k) for k in range(way.passes))
+        meter.expect(turns * pixels)
+        direct = way.exact and way.passes > 0
         if self.self_ensemble:
-            x = self_ensembled(x, lambda turned: self._run_passes(turned, torch.float32, meter))
-        else:
-            x = self._run_passes(x, dtype if exact else torch.float32, meter)
-        if exact:
-            return _as(x, dtype)
-        x = imresize(x, size=size, rounded=False)
-        return x.clamp_(0, 1) if dtype == torch.float32 else _as(x, dtype)
-
-    def _run_passes(self, x: Tensor, dtype: torch.dtype, meter: _Meter) -> Tensor:
-        """(C, h, w) float through all passes; the last one's result is of ``dtype``."""
-        for index in range(self._passes):
-            last = index == self._passes - 1
-            x = self._pass(x, dtype if last else torch.float32, meter)
-        return x
-
-    def _pass(self, x: Tensor, dtype: torch.dtype, meter: _Meter) -> Tensor:
-        """Run the network once over a whole picture (C, H, W), tile by tile."""
-        channels, height, width = x.shape
-        scale = self.model_scale
-        result = torch.empty(channels, height * scale, width * scale, dtype=dtype)
-        geometry = {"multiple": self._multiple, "radius": self._radius}
-        tiles = plan_tiles(height, width, self.tile_for(height, width), **geometry)
-        tiles.reverse()
-        while tiles:
-            meter.check()
-            tile = tiles.pop()
-            smaller = split(tile, height, width, **geometry)
-            if smaller and tile.core.area > self._largest_core:
-                tiles += reversed(smaller)
-                continue
-            try:
-                y = self._run(x, tile)
-            except RuntimeError as error:
-                if not _is_out_of_memory(error) or not smaller:
-                    raise
-                self._largest_core = tile.core.area - 1
-                tiles += reversed(smaller)
-                continue
-            place = tile.place(scale)
-            result[:, place.top : place.bottom, place.left : place.right] = _as(y, dtype)
-            meter.add(tile.core.area)
-        return result
-
-    def _run(self, x: Tensor, tile: Tile) -> Tensor:
-        """The network's output (C, h, w) for a tile's core, clamped float32 on the CPU."""
-        window = tile.window
-        seen = x[:, window.top : window.bottom, window.left : window.right].to(
-            self.device, torch.float32
-        )
-        batch = seen.expand(3, -1, -1)[None].contiguous(memory_format=torch.channels_last)
-        y = self._forward(batch, self.precision)
-        if self.precision != torch.float32 and not math.isfinite(float(y.sum())):
-            self.redone += 1
-            y = self._forward(batch, torch.float32)
-        crop = tile.crop(self.model_scale)
-        y = y[0, :, crop.top : crop.bottom, crop.left : crop.right]
-        if not math.isfinite(float(y.sum())):
-            raise AdaPoolError(
-                "model", "gave values that are not numbers, in float32 too", "use another model"
+            x = self_ensembled(
+                x, lambda seen: self.engine.run_passes(seen, way.passes, torch.float32, meter)
             )
-        if x.shape[0] == 1:  # three equal channels went in
-            y = y.mean(0, keepdim=True)
-        return y.clamp(0, 1).cpu()
+        else:
+            x = self.engine.run_passes(x, way.passes, dtype if direct else torch.float32, meter)
+        if direct:
+            return as_dtype(x, dtype)
+        x = imresize(x.cpu(), size=(way.rows, way.columns), rounded=False).float()
+        return x.clamp_(0, 1) if dtype == torch.float32 else as_dtype(x, dtype)
 
-    def _forward(self, batch: Tensor, precision: torch.dtype) -> Tensor:
-        reduced = precision != torch.float32
-        with torch.autocast(self.device.type, precision, enabled=reduced):
-            return cast(Tensor, self._network(batch)).float()
+    def _alpha(self, alpha: Tensor, crop: Crop | None) -> Tensor:
+        """An alpha plane (1, H, W) enlarged by exact bicubic, float32 in 0..1."""
+        way = self.route(alpha.shape[1], alpha.shape[2])
+        return self._pieces.bicubic(alpha, way, self._box(crop, way))
 
+    def _box(self, crop: Crop | None, way: Route) -> Box:
+        if crop is None:
+            return Box(0, 0, way.rows, way.columns)
+        crop.check(way.height, way.width)
+        return crop.place(way)
 
-class _Meter:
-    """Progress over all tiles of a call, and the caller's wish to stop."""
-
-    def __init__(
-        self, total: int, progress: Progress | None, should_stop: ShouldStop | None
-    ) -> None:
-        self._done, self._total = 0, total
-        self._progress, self._should_stop = progress, should_stop
-
-    def check(self) -> None:
-        if self._should_stop is not None and self._should_stop():
-            raise Stopped
-
-    def add(self, pixels: int) -> None:
-        self._done += pixels
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
-def _as(y: Tensor, dtype: torch.dtype) -> Tensor:
-    if dtype == torch.float32:
-        return y.to(dtype)
-    return quantise(y, 8 if dtype == torch.uint8 else 16)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The CPU's allocator raises a plain RuntimeError with these words (c10/core/impl/alloc_cpu).
-    words = str(error)
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "can't allocate memory" in words
-        or "could not create a memory object" in words
-    )
+    def _bled(self, pixels: Tensor, alpha: Tensor) -> Tensor:
+        """The pixels with colours under transparent ones, as far as the network sees."""
+        if not self.look.wrap:
+            return bleed(pixels, alpha)
+        return bleed_evenly(pixels, alpha, self.engine.radius, self.look.wrap)

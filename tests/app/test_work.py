@@ -13,6 +13,7 @@ from PIL import Image
 
 from adapool_sr.files.errors import UnknownModelError, UsageError
 from adapool_sr.imaging.resize import imresize
+from adapool_sr.inference.engine import Engine
 from adapool_sr.inference.upscaler import Upscaler
 
 work = import_module("adapool_sr.app.work")
@@ -139,15 +140,15 @@ class Held:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.go, self.tiles = threading.Event(), threading.Event(), 0
-        run = Upscaler._run
+        run = Engine._run
 
-        def held(upscaler: Upscaler, *args: Any) -> Any:
+        def held(engine: Engine, *args: Any) -> Any:
             self.tiles += 1
             self.reached.set()
             assert self.go.wait(30)
-            return run(upscaler, *args)
+            return run(engine, *args)
 
-        monkeypatch.setattr(Upscaler, "_run", held)
+        monkeypatch.setattr(Engine, "_run", held)
 
 
 def test_stop_ends_the_network_after_the_tile_it_is_at(

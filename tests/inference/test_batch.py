@@ -18,7 +18,9 @@ from adapool_sr.files.writing import write_whole
 from adapool_sr.inference import batch
 from adapool_sr.inference.batch import Observer, Options, run_plan
 from adapool_sr.inference.planning import Job, Plan, decide, plan_file, plan_folder
+from adapool_sr.inference.sizes import Size
 from adapool_sr.inference.upscaler import Stopped, Upscaler
+from adapool_sr.inference.verifying import Verdict
 from adapool_sr.io import images
 
 
@@ -295,3 +297,65 @@ def test_an_observer_that_stops_a_folder_run_leaves_it_to_be_resumed(
     report = run_plan(plan(photos, "resume"), upscaler)
     assert report.done + report.resumed == len(ALL)
     assert files(out) == ALL
+
+
+# --- sizes and verification ------------------------------------------------------------------
+
+
+class Looker(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[str] = []
+        self.verdicts: dict[str, float] = {}
+
+    def left_alone(self, job: Job, width: int, height: int) -> None:
+        self.left.append(f"{job.name} {width}x{height}")
+
+    def verified(self, job: Job, verdict: Verdict) -> None:
+        self.verdicts[job.name] = verdict.psnr
+
+
+def test_large_pictures_are_left_alone_and_counted(photos: Path) -> None:
+    seen = Looker()
+    upscaler = Upscaler(Nearest(), size=Size(min_side=5, skip_larger=True))
+    report = run_plan(plan(photos), upscaler, observer=seen)
+    assert seen.left == ["2.png 5x5", "3.png 6x5", "sub/grey.webp 6x5"]
+    assert seen.done == ["0.png 5x8", "1.png 5x6"]
+    assert files(photos.parent / "out") == ["0.png", "1.png"]
+    assert (report.done, report.larger, report.exit_status) == (2, 3, 0)
+
+
+def test_without_skip_larger_they_are_shrunk_to_the_size(photos: Path) -> None:
+    seen = Looker()
+    run_plan(plan(photos), Upscaler(Nearest(), size=Size(fit=(4, 4))), observer=seen)
+    assert seen.done == ["0.png 2x4", "1.png 3x4", "2.png 4x4", "3.png 4x3", "sub/grey.webp 4x3"]
+
+
+class Black(Nearest):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 0
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_results_that_do_not_show_their_input_warn_or_fail(photos: Path, strict: bool) -> None:
+    seen = Looker()
+    options = Options(verify=True, strict=strict)
+    report = run_plan(plan(photos), Upscaler(Black()), options, seen)
+    assert sorted(seen.verdicts) == ALL
+    assert report.off == 5
+    if strict:
+        assert report.exit_status == 3
+        assert len(seen.errors) == 5
+        assert files(photos.parent / "out") == []
+    else:
+        assert report.exit_status == 0
+        assert sum("does not show its input" in words for words in seen.words) == 5
+        assert files(photos.parent / "out") == ALL
+
+
+def test_verification_tells_the_db_of_good_results(photos: Path, upscaler: Upscaler) -> None:
+    seen = Looker()
+    report = run_plan(plan(photos), upscaler, Options(verify=True), seen)
+    assert sorted(seen.verdicts) == ALL
+    assert report.lowest is not None
+    assert report.lowest[1] == min(seen.verdicts.values())
