@@ -83,7 +83,7 @@ def accuracy_of(pooling: str, seed: int, epochs: int) -> float:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
     order = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        for batch in torch.randperm(len(train_x), generator=order).split(BATCH):
+        for batch in torch.split(torch.randperm(len(train_x), generator=order), BATCH):
             optimizer.zero_grad()
             loss = F.cross_entropy(model(train_x[batch]), train_y[batch])
             torch.autograd.backward(loss)

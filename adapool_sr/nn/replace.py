@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,12 @@ def replace_pooling(
             "put it into a torch.nn.Sequential"
         )
     patterns = [names] if isinstance(names, str) else list(names)
+    options = {
+        "beta": beta,
+        "learnable": learnable,
+        "granularity": granularity,
+        "weight_grad": weight_grad,
+    }
     first = next((t for t in (*model.parameters(), *model.buffers())), torch.empty(0))
     changed, left = [], []
     done: dict[nn.Module, nn.Module | None] = {}
@@ -137,8 +143,7 @@ def replace_pooling(
         else:
             text = repr(old)
             try:
-                options = {"beta": beta, "learnable": learnable, "granularity": granularity}
-                new, note = _successor(old, types, weight_grad=weight_grad, **options)
+                new, note = _successor(old, types, options)
                 new.to(first.device).train(old.training)
                 changed.append(Replacement(name, text, _line(new), note))
             except _Left as reason:
@@ -164,25 +169,26 @@ def _matching(
     for prefix, parent in model.named_modules():
         for child, module in parent._modules.items():
             name = f"{prefix}.{child}" if prefix else child
-            if isinstance(module, types) and any(fnmatchcase(name, p) for p in patterns):
-                strided = not isinstance(module, _CONVOLUTIONS) or max(module.stride) > 1
-                if strided:
-                    yield parent, child, name, module
+            if not isinstance(module, types) or not any(fnmatchcase(name, p) for p in patterns):
+                continue
+            if not isinstance(module, _CONVOLUTIONS) or max(module.stride) > 1:
+                yield parent, child, name, module
 
 
 def _tuple(value: Size, rank: int) -> tuple[int, ...]:
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
+# The attributes of ``old`` are those of its type, which the caller has checked.
 def _successor(
-    old: nn.Module, types: Collection[type[nn.Module]], **options: object
+    old: Any, types: Collection[type[nn.Module]], options: dict[str, Any]
 ) -> tuple[nn.Module, str]:
     """The module that takes the place of ``old``, and a note."""
     if type(old) not in types:
         raise _Left("a subclass, whose forward may do more")
     rank = int(type(old).__name__[-2])
     if isinstance(old, _CONVOLUTIONS):
-        return _pooled_convolution(old, rank, **options)
+        return _pooled_convolution(old, rank, options)
     if old._forward_hooks or old._forward_pre_hooks or old._backward_hooks:
         raise _Left("it has hooks, which would be lost")
     note = ""
@@ -195,14 +201,11 @@ def _successor(
         note = "the padding no longer counts as zeros"
     elif getattr(old, "divisor_override", None):
         note = "without divisor_override: the weights sum to 1"
-    kernel, padding = _tuple(old.kernel_size, rank), _tuple(old.padding, rank)
-    if any(2 * p > k for k, p in zip(kernel, padding, strict=True)):
-        raise _Left(f"padding {old.padding} is more than half of kernel_size {old.kernel_size}")
     new = _ADA[rank](old.kernel_size, old.stride, old.padding, old.ceil_mode, **options)
     return new, note
 
 
-def _pooled_convolution(old: nn.Module, rank: int, **options: object) -> tuple[nn.Module, str]:
+def _pooled_convolution(old: Any, rank: int, options: dict[str, Any]) -> tuple[nn.Module, str]:
     """A convolution without its stride, and AdaPool over windows of the stride.
 
     ``floor((n−1)/s)+1`` positions that the stride keeps are as many windows as ceil_mode counts.

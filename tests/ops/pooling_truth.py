@@ -173,6 +173,11 @@ def pool(
     return y, mask
 
 
+def everywhere(position: Ints) -> tuple[Any, ...]:
+    """Index of a position in all images and channels."""
+    return (..., *position)
+
+
 def unpool(y: Array, mask: Array, size: Ints, window: Window, gain: float | str) -> Array:
     """Spread y (N, C, *out) by one mask."""
     u = np.zeros((*y.shape[:2], *size))
@@ -181,5 +186,5 @@ def unpool(y: Array, mask: Array, size: Ints, window: Window, gain: float | str)
         factor = len(members) if gain == "area" else float(gain)
         for place, pixel in members:
             cover[pixel] += 1
-            u[:, :, *pixel] += factor * y[:, :, *cell] * mask[:, :, *place]
+            u[everywhere(pixel)] += factor * y[everywhere(cell)] * mask[everywhere(place)]
     return u / np.maximum(cover, 1) if gain == "area" else u

@@ -128,7 +128,7 @@ def test_modules_keep_beta_within_bounds_and_it_learns_again() -> None:
     assert compat.AdaPool1d(beta=4)(mixed(1, 2, 8, dtype=torch.float16)).dtype == torch.float16
     for name in ("EDSCWPool", "EMPool", "IDWPool"):
         for rank, size in RANKS.items():
-            y, mask = getattr(compat, f"{name}{rank}d")(return_mask=True)(mixed(1, 2, *size))
+            _, mask = getattr(compat, f"{name}{rank}d")(return_mask=True)(mixed(1, 2, *size))
             assert mask.shape == (1, 2, *size)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from pooling_truth import Window, mixed
-from test_family import SINGLES, SPACES, function, words
+from test_pooling_family import SINGLES, SPACES, function, words
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
