@@ -85,8 +85,8 @@ def replace_pooling(
     Each new module has a β of its own and keeps kernel, stride, padding and ceil_mode, so that
     every size stays what it was. A convolution with a stride, if its type is among ``types``, keeps
     its weights and becomes a convolution of stride 1 followed by AdaPool over windows of the
-    stride; one of 1x1 pools first, which gives the same for less work. Its parameters get other
-    names (``conv.weight`` becomes ``conv.0.weight``): load a checkpoint before.
+    stride; one of 1x1 pools first, which is less work. Its parameters get other names
+    (``conv.weight`` becomes ``conv.0.weight``): load a checkpoint before.
 
     Only modules are seen, not calls such as ``F.max_pool2d`` in a ``forward``; global and adaptive
     pooling has no kernel and is no matter for AdaPool.
@@ -115,18 +115,7 @@ def replace_pooling(
         >>> net(torch.rand(1, 3, 9, 9)).shape
         torch.Size([1, 8, 4, 4])
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    for kind in types:
-        if kind not in (*POOLINGS, *_CONVOLUTIONS):
-            raise TypeError(
-                f"types must be pooling or convolution classes of torch.nn, got {kind!r}"
-            )
-    if isinstance(model, tuple(types)):
-        raise ValueError(
-            f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
-            "put it into a torch.nn.Sequential"
-        )
+    _check(model, types)
     patterns = [names] if isinstance(names, str) else list(names)
     options = {
         "beta": beta,
@@ -153,6 +142,21 @@ def replace_pooling(
         if new is not None:
             parent._modules[child] = new
     return Replacements(changed, left)
+
+
+def _check(model: nn.Module, types: Collection[type[nn.Module]]) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    for kind in types:
+        if kind not in (*POOLINGS, *_CONVOLUTIONS):
+            raise TypeError(
+                f"types must be pooling or convolution classes of torch.nn, got {kind!r}"
+            )
+    if isinstance(model, tuple(types)):
+        raise ValueError(
+            f"model is itself a {type(model).__name__}, which cannot be replaced in place; "
+            "put it into a torch.nn.Sequential"
+        )
 
 
 def _line(module: nn.Module) -> str:
