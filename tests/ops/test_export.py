@@ -51,12 +51,14 @@ class EncoderDecoder(nn.Module):
 
 
 class Overlapping(nn.Module):
-    """Every method over windows of 3 with stride 2 and padding, and an unpooling."""
+    """Every method over windows that overlap, with padding, and an unpooling."""
 
     def __init__(self, rank: int, granularity: str) -> None:
         super().__init__()
         self.rank, self.granularity = rank, granularity
-        self.window = ((3,) * rank, (2,) * rank, (1,) * rank, True)
+        # Of 2, not 3, in three dimensions: 27 positions a window make a graph of minutes.
+        kernel, stride = (3, 2) if rank < 3 else (2, 1)
+        self.window = ((kernel,) * rank, (stride,) * rank, (1,) * rank, True)
 
     def forward(self, x: Tensor) -> Tensor:
         options = {"granularity": self.granularity}
@@ -80,14 +82,17 @@ def traced(network: nn.Module, rank: int) -> torch.export.ExportedProgram:
     return plain
 
 
-CASES = [
-    (kind, rank, granularity)
-    for kind in (EncoderDecoder, Overlapping)
-    for rank in (1, 2, 3)
-    for granularity in ("channel", "vector")
-]
+CASES: list[tuple[type[nn.Module], int, str]] = [
+    *((kind, rank, granularity)
+      for kind in (EncoderDecoder, Overlapping)
+      for rank in (1, 2)
+      for granularity in ("channel", "vector")),
+    (EncoderDecoder, 3, "channel"),
+    (Overlapping, 3, "vector"),
+]  # fmt: skip
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("kind", "rank", "granularity"), CASES)
 def test_an_exported_network_gives_the_same_result_everywhere(
     kind: type[nn.Module], rank: int, granularity: str

@@ -261,6 +261,15 @@ class VectorEdscw:
 # --- IDW -------------------------------------------------------------------------------------
 
 
+def _zeros(ds: Pieces, windows: Windows) -> Pieces:
+    """Where a distance inside the image is 0."""
+    zeros = [d == 0 for d in ds]
+    if windows.valid is None:
+        return zeros
+    # Not only_valid: onnxruntime has no Where of bools.
+    return [z & valid for z, valid in zip(zeros, windows.valid, strict=True)]
+
+
 @dataclass(frozen=True)
 class Idw:
     """Inverse distances to the mean: w_i = (1/d_i) / Σ_j (1/d_j), as d_min/d_i, normalised.
@@ -289,7 +298,7 @@ class Idw:
         """w_i = d_min/d_i over their sum."""
         m = _mean(xs, windows)
         ds = [self._distance(x - m)[0] for x in xs]
-        zeros = windows.only_valid([d == 0 for d in ds], False)
+        zeros = _zeros(ds, windows)
         some = reduce(torch.logical_or, zeros)
         far = [torch.where(d == 0, torch.inf, d) for d in ds]
         # A constant: it cancels in w.
@@ -351,7 +360,7 @@ class Idw:
         """Softmax's rule with the score −log d: −ds_k/d_k·∂d_k/∂x_k, less the mean of all."""
         m = _mean(xs, windows)
         found = [self._distance(x - m) for x in xs]
-        some = reduce(torch.logical_or, windows.only_valid([d == 0 for d, _ in found], False))
+        some = reduce(torch.logical_or, _zeros([d for d, _ in found], windows))
         by_x = []
         for g, (d, direction) in zip(_softmax_grad(ws, gs), found, strict=True):
             if self.distance == "huber":
