@@ -11,7 +11,7 @@ from typing import Any, Literal
 from adapool_sr.files.errors import MissingFileError, OutputExistsError, UsageError
 from adapool_sr.files.journal import JOURNAL_NAME, Past, Stamp, read_past
 from adapool_sr.files.writing import check_writable
-from adapool_sr.io.listing import format_of, list_images
+from adapool_sr.io.listing import WRITTEN, format_of, list_images
 
 __all__ = ["Job", "Plan", "Policy", "decide", "kind_for", "plan_file", "plan_folder"]
 
@@ -30,7 +30,7 @@ class Job:
         name: what the user sees: the input's path, in a folder run relative to the folder.
         source: the input file, or its whole content.
         target: the output file; None for standard output.
-        kind: the output's format: "png", "jpg" or "webp".
+        kind: the output's format, as in "png" or "jpg".
     """
 
     name: str
@@ -95,7 +95,7 @@ def kind_for(target: Path, kind: str | None) -> str:
         raise UsageError(
             f"output '{target}'",
             f"'{target.suffix}' is no format that is written" if target.suffix else "has no suffix",
-            "end it in .png, .jpg or .webp",
+            f"end it in {WRITTEN}",
         )
     if kind and by_name and kind != by_name:
         raise UsageError(

@@ -13,6 +13,7 @@ __all__ = [
     "DEFAULT_MAX_PIXELS",
     "READABLE",
     "WRITABLE",
+    "WRITTEN",
     "format_of",
     "list_images",
     "natural_key",
@@ -22,19 +23,32 @@ __all__ = [
 DEFAULT_MAX_PIXELS = 1_000_000_000
 
 #: Formats that results are written in, by the suffixes that ask for them.
-WRITABLE = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".jpe": "jpg", ".webp": "webp"}
+WRITABLE = {
+    ".png": "png",
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".jpe": "jpg",
+    ".jfif": "jpg",
+    ".webp": "webp",
+    ".tiff": "tiff",
+    ".tif": "tiff",
+    ".bmp": "bmp",
+    ".avif": "avif",
+}
+
+#: The same in words.
+WRITTEN = ".png, .jpg, .webp, .tiff, .bmp or .avif"
 
 #: Suffixes of the files that a folder's listing takes.
 READABLE = frozenset(WRITABLE) | {
-    ".avif",
-    ".bmp",
     ".gif",
-    ".jfif",
+    ".heic",
+    ".heif",
+    ".hif",
+    ".jxl",
     ".pgm",
     ".pnm",
     ".ppm",
-    ".tif",
-    ".tiff",
 }
 
 # Folders that systems put beside people's pictures: macOS archives, Synology previews.
@@ -56,7 +70,7 @@ def natural_key(path: Path) -> tuple[tuple[tuple[bool, int, str], ...], ...]:
 
 
 def format_of(path: Path) -> str | None:
-    """The format ("png", "jpg", "webp") that a name's suffix asks for, or None."""
+    """The format, as in "png" or "jpg", that a name's suffix asks for, or None."""
     return WRITABLE.get(path.suffix.lower())
 
 
