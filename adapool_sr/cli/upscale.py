@@ -30,6 +30,7 @@ HELP = "make pictures larger"
 EXAMPLE = """\
 adapool-sr upscale -i photo.jpg -o large.png -s 2
 adapool-sr upscale -i photos -o large -s 2 --format webp
+adapool-sr upscale -i book.cbz -o large.cbz
 cat photo.png | adapool-sr upscale -i - -o - > large.png
 """
 
@@ -39,7 +40,11 @@ __all__ = ["EXAMPLE", "HELP", "NAME", "add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument(
-        "-i", "--input", metavar="IN", required=True, help="a picture, a folder, or - for stdin"
+        "-i",
+        "--input",
+        metavar="IN",
+        required=True,
+        help="a picture, a comic (.cbz), a folder of them, or - for stdin",
     )
     parser.add_argument(
         "-o",
@@ -52,14 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f",
         "--format",
-        choices=("png", "jpg", "webp"),
+        choices=("png", "jpg", "webp", "tiff", "bmp", "avif"),
         help="format of the results (default: the input's, or png where that is not written)",
     )
     parser.add_argument(
         "--quality",
         metavar="Q",
         type=quality,
-        help="1 to 100 for jpg and webp (default: 95; webp from a lossless input is lossless)",
+        help="1 to 100 for jpg, webp and avif (default: 95; the last two keep a lossless input so)",
+    )
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="drop EXIF, IPTC, XMP, colour profile and DPI, which are kept else",
     )
     add_device_flags(parser)
     add_ensemble_flag(parser)
@@ -103,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     from adapool_sr.inference.batch import Options, run_plan
 
     view.start(upscaler, spec.name if spec is not None else str(args.model_path))
-    options = Options(args.quality, args.max_pixels, args.jobs or _default_jobs())
+    options = Options(args.quality, args.max_pixels, args.jobs or _default_jobs(), args.strip)
     with view:
         report = run_plan(plan, upscaler, options, view)
     view.done(report)
@@ -127,6 +137,7 @@ def _find_model(args: argparse.Namespace) -> ModelSpec | None:
 
 def _plan(args: argparse.Namespace, spec: ModelSpec | None) -> Plan:
     from adapool_sr.inference.planning import decide, plan_file, plan_folder
+    from adapool_sr.io.listing import BOOK, LOSSY
 
     policy: Policy = "refuse"
     if args.overwrite:
@@ -147,9 +158,11 @@ def _plan(args: argparse.Namespace, spec: ModelSpec | None) -> Plan:
         jobs = [_plan_stream(args)]
     else:
         jobs = [plan_file(Path(args.input), args.output, args.format)]
-    if args.quality is not None and all(job.kind == "png" for job in jobs):
+    kinds = {job.kind if job.kind != BOOK else job.pages for job in jobs}
+    if args.quality is not None and not kinds & {*LOSSY, None}:
+        names = " and ".join(sorted(filter(None, kinds)))
         raise UsageError(
-            "--quality", "has no meaning for png, which is lossless", "use it with jpg or webp"
+            "--quality", f"has no meaning for {names}, which is lossless", "use jpg, webp or avif"
         )
     plan: Plan = decide(jobs, policy, folder=folder, settings=_settings(args, spec))
     return plan
@@ -214,6 +227,7 @@ def _settings(args: argparse.Namespace, spec: ModelSpec | None) -> dict[str, Any
         "quality": args.quality,
         "precision": args.precision,
         **({"self_ensemble": True} if args.self_ensemble else {}),  # older journals lack it
+        **({"strip": True} if args.strip else {}),
     }
 
 
@@ -226,8 +240,6 @@ def _default_jobs() -> int:
 
 def _show_plan(args: argparse.Namespace, plan: Plan, spec: ModelSpec | None) -> None:
     """Print the plan of ``--dry-run``: the sizes come from the headers, nothing is decoded."""
-    from adapool_sr.io.decoding import probe
-
     if args.quiet and not args.json:
         return
     for status, jobs in (
@@ -237,8 +249,7 @@ def _show_plan(args: argparse.Namespace, plan: Plan, spec: ModelSpec | None) -> 
     ):
         for job in jobs:
             try:
-                width, height, _ = probe(job.source, args.max_pixels)
-                size, trouble = f"{width}x{height}", ""
+                size, trouble = _size(job, args.max_pixels), ""
             except AdaPoolError as error:
                 size, trouble = "", str(error)
             target = str(job.target or "standard output")
@@ -260,6 +271,18 @@ def _show_plan(args: argparse.Namespace, plan: Plan, spec: ModelSpec | None) -> 
         f"{len(plan.resumed)} done before; nothing was written",
         quiet=args.quiet or args.json,
     )
+
+
+def _size(job: Job, max_pixels: int) -> str:
+    """What there is of an input, in words, by its header."""
+    if isinstance(job.source, Path) and job.kind == "cbz":
+        from adapool_sr.inference.books import count_pages
+
+        return f"{count_pages(job.source)} pages"
+    from adapool_sr.io.decoding import probe
+
+    width, height, _ = probe(job.source, max_pixels)
+    return f"{width}x{height}"
 
 
 def _make_upscaler(args: argparse.Namespace, spec: ModelSpec | None) -> Upscaler:

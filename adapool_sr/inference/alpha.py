@@ -1,4 +1,4 @@
-"""Colours under transparent pixels."""
+"""Alpha: colours under transparent pixels, and planes that stay exactly clear or opaque."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["bleed"]
+__all__ = ["bleed", "hold_flat", "is_flat"]
+
+# Input pixels around a pixel that must be equal for its result to be held. tiny-x2 moves what
+# lies further than this from any edge by at most 1.5/255 (measured on text, lines and mattes).
+_REACH = 2
 
 
 def bleed(pixels: Tensor, alpha: Tensor) -> Tensor:
@@ -42,3 +46,29 @@ def _fill(total: Tensor, weight: Tensor) -> Tensor:
         coarse[None], scale_factor=2, mode="bilinear", align_corners=False
     )  # bilinear: no blocks where a large hole is filled
     return torch.where(weight > 0, here, wide[0, :, :height, :width])
+
+
+def is_flat(alpha: Tensor) -> bool:
+    """Whether a plane has one value only: it needs no network."""
+    return bool((alpha == alpha.reshape(-1)[0]).all())
+
+
+def hold_flat(enlarged: Tensor, alpha: Tensor) -> Tensor:
+    """Give the flat parts of an enlarged plane their exact value back.
+
+    A network moves what is flat by a step or so: the opaque inside of a cut-out would let its
+    ground shine through, and the clear outside would be veiled.
+
+    Args:
+        enlarged: (1, sH, sW) float, what a network made of alpha.
+        alpha: (1, H, W) float.
+
+    Returns:
+        (1, sH, sW): where alpha is the same for two pixels around, that value.
+    """
+    side = 2 * _REACH + 1
+    padded = F.pad(alpha[None], [_REACH] * 4, mode="replicate")
+    highest, lowest = F.max_pool2d(padded, side, 1), -F.max_pool2d(-padded, side, 1)
+    size = enlarged.shape[1:]
+    flat = F.interpolate((highest == lowest).to(alpha.dtype), size=size)[0] > 0
+    return torch.where(flat, F.interpolate(alpha[None], size=size)[0], enlarged)

@@ -11,32 +11,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
-from adapool_sr.files.errors import UnwritableFileError
 from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.files.writing import make_folder, write_whole
 from adapool_sr.inference.planning import Job, Plan
 from adapool_sr.inference.report import Report
+from adapool_sr.inference.steps import Options, encode_result, read_input
 from adapool_sr.inference.upscaler import Stopped, Upscaler
-from adapool_sr.io.images import Picture, check_format, fitted, read, to_bytes
-from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
+from adapool_sr.io.images import Picture
+from adapool_sr.io.listing import BOOK
 
 __all__ = ["Observer", "Options", "run_plan"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run reads and writes.
-
-    Attributes:
-        quality: for JPEG and WebP, 1 to 100; None as :func:`adapool_sr.io.images.to_bytes` has it.
-        max_pixels: a larger input is refused undecoded.
-        jobs: readers, and as many writers; each holds one picture in memory.
-    """
-
-    quality: int | None = None
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    jobs: int = 1
 
 
 class Observer:
@@ -115,7 +101,10 @@ def run_plan(
             )
             journal.begin(plan.settings, outputs, kept, resumed=plan.past is not None)
         run = _Run(upscaler, options or Options(), observer or Observer(), report, journal)
-        run.all(plan.todo)
+        run.all([job for job in plan.todo if job.kind != BOOK])
+        for job in plan.todo:
+            if job.kind == BOOK:
+                run.book(job)
         if journal is not None:
             journal.complete()
     report.wall = time.perf_counter() - start
@@ -167,6 +156,26 @@ class _Run:
             readers.shutdown(wait=False, cancel_futures=True)
             writers.shutdown(wait=True, cancel_futures=True)
 
+    def book(self, job: Job) -> None:
+        """Enlarge a book; pages are read and written while the network runs."""
+        from adapool_sr.inference.books import enlarge_book
+
+        if self.observer.should_stop():
+            raise Stopped
+        try:
+            stamp = Stamp.of(cast(Path, job.source))
+            make_folder(cast(Path, job.target).parent)
+            size = enlarge_book(job, self.upscaler, self.options, self.observer, self.report)
+            if self.journal is not None:
+                self.journal.finished(job.name, stamp)
+        except Stopped:
+            raise
+        except Exception as error:  # as below
+            self._fail(job, error)
+            return
+        self.report.done += 1
+        self.observer.finished(job, *size)
+
     def _next(self, reading: deque[tuple[Job, Future[_Read]]]) -> tuple[Job, _Read | None]:
         job, future = reading.popleft()
         try:
@@ -179,11 +188,14 @@ class _Run:
         start = time.perf_counter()
         # Taken before reading: a file that changes meanwhile then counts as changed.
         stamp = Stamp.of(job.source) if isinstance(job.source, Path) else None
-        picture = read(job.source, self.options.max_pixels)
-        height, width = self.upscaler.size_of(picture.height, picture.width)
-        self.upscaler.check_size(picture.height, picture.width, job.name)
-        check_format(picture, job.kind, width, height, str(job.target or "output"))
-        picture, lost = fitted(picture, job.kind)
+        picture, lost = read_input(
+            job.source,
+            job.name if isinstance(job.source, bytes) else str(job.source),
+            job.kind,
+            self.upscaler,
+            self.options,
+            output=str(job.target or "output"),
+        )
         return _Read(picture, stamp, lost, time.perf_counter() - start)
 
     def _enlarge(self, job: Job, content: _Read) -> Picture | None:
@@ -210,10 +222,7 @@ class _Run:
 
     def _write(self, job: Job, picture: Picture, stamp: Stamp | None) -> _Written:
         start = time.perf_counter()
-        try:
-            data, lost = to_bytes(picture, job.kind, self.options.quality)
-        except UnwritableFileError as error:  # it knows of no file
-            raise UnwritableFileError(str(job.target), error.why, error.remedy) from error
+        data, lost = encode_result(picture, job.kind, self.options, str(job.target or "output"))
         if job.target is None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

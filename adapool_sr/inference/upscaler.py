@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adapool_sr.files.errors import AdaPoolError, UsageError
 from adapool_sr.imaging.resize import imresize
-from adapool_sr.inference.alpha import bleed
+from adapool_sr.inference.alpha import bleed, hold_flat, is_flat
 from adapool_sr.inference.backends import SUFFIXES, Limits, OtherModel
 from adapool_sr.inference.backends import load as load_model
 from adapool_sr.inference.devices import choose_device, choose_precision
@@ -70,6 +70,7 @@ class Upscaler:
         precision: the number format of the convolutions.
         tile: as it was given.
         self_ensemble: whether the eight flips and turns are averaged.
+        spec: what is known of the model; None for a bare network.
         redone: tiles that came out non-finite and were done again in float32.
 
     Raises:
@@ -92,6 +93,7 @@ class Upscaler:
         self_ensemble: bool = False,
     ) -> None:
         network = model if isinstance(model, nn.Module) else model.network
+        self.spec = None if isinstance(model, nn.Module) else model.spec
         self.model_scale = int(cast(int, network.scale))
         self.scale = float(scale if scale is not None else self.model_scale)
         if not (math.isfinite(self.scale) and self.scale > 0):
@@ -233,7 +235,8 @@ class Upscaler:
     ) -> Picture:
         """Enlarge a picture with its alpha, quantised once to the picture's bit depth.
 
-        Colours bleed under transparent pixels first; alpha is enlarged by exact bicubic.
+        Colours bleed under transparent pixels first; alpha is enlarged by the same network,
+        and what is flat in it stays exactly as it is.
 
         Args:
             picture: float pixels, as :func:`adapool_sr.io.read` gives them.
@@ -247,12 +250,12 @@ class Upscaler:
             Stopped: ``should_stop`` returned True.
         """
         pixels, alpha = picture.pixels, picture.alpha
+        planes = 1 if alpha is None or is_flat(alpha) else 2
+        meter = _Meter(planes * self._work(picture.height, picture.width), progress, should_stop)
         if alpha is not None:
             pixels = bleed(pixels, alpha)
-            size = self.size_of(picture.height, picture.width)
-            alpha = quantise(imresize(alpha, size=size, rounded=False), picture.bit_depth)
+            alpha = quantise(self._enlarge_alpha(alpha, meter), picture.bit_depth)
         dtype = torch.uint8 if picture.bit_depth == 8 else torch.uint16
-        meter = _Meter(self._work(picture.height, picture.width), progress, should_stop)
         return replace(picture, pixels=self._enlarge(pixels, dtype, meter), alpha=alpha)
 
     def __call__(self, image: Any) -> Any:
@@ -284,8 +287,7 @@ class Upscaler:
         if np.issubdtype(image.dtype, np.floating):
             planes = self.upscale_tensor(picture.pixels)
             if picture.alpha is not None:
-                size = self.size_of(picture.height, picture.width)
-                alpha = imresize(picture.alpha, size=size, rounded=False).clamp(0, 1)
+                alpha = self._enlarge_alpha(picture.alpha, _Meter(1, None, None))
                 planes = torch.cat([planes, alpha])
             return planes.numpy().transpose(1, 2, 0).astype(image.dtype)
         return to_array(self.upscale_picture(picture))
@@ -311,6 +313,14 @@ class Upscaler:
             return _as(x, dtype)
         x = imresize(x, size=size, rounded=False)
         return x.clamp_(0, 1) if dtype == torch.float32 else _as(x, dtype)
+
+    @torch.inference_mode()
+    def _enlarge_alpha(self, alpha: Tensor, meter: _Meter) -> Tensor:
+        """(1, H, W) float to (1, sH, sW) float32."""
+        if is_flat(alpha):
+            size = self.size_of(alpha.shape[1], alpha.shape[2])
+            return alpha[:, :1, :1].float().expand(1, *size)
+        return hold_flat(self._enlarge(alpha, torch.float32, meter), alpha)
 
     def _run_passes(self, x: Tensor, dtype: torch.dtype, meter: _Meter) -> Tensor:
         """(C, h, w) float through all passes; the last one's result is of ``dtype``."""

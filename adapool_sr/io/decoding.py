@@ -119,16 +119,22 @@ def _name_and_stream(source: Path | str | bytes) -> tuple[str, IO[bytes]]:
 
 
 def probe(
-    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS
+    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
 ) -> tuple[int, int, bool]:
     """Read a picture's header: (width, height, whether it has alpha), as it stands upright.
+
+    Args:
+        source: a path, or the file's content.
+        max_pixels: a picture whose header states more is refused.
+        name: for messages; by default the path, or "standard input".
 
     Raises:
         MissingFileError: there is no such file.
         MissingExtraError: its format needs an extra that is not installed.
         UnreadableFileError: it is empty, foreign, damaged or larger than max_pixels.
     """
-    name, stream = _name_and_stream(source)
+    own, stream = _name_and_stream(source)
+    name = name or own
     with stream, _quiet_pillow(), open_image(stream, name, max_pixels) as image:
         width, height = image.size
         if _orientation(image) >= 5:  # lies on its side
@@ -136,19 +142,23 @@ def probe(
         return width, height, image.has_transparency_data
 
 
-def decode(source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
+def decode(
+    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
+) -> Decoded:
     """Decode a whole picture file, apply its orientation, convert its colours to grey or RGB.
 
     Args:
         source: a path, or the file's content.
         max_pixels: a picture whose header states more is refused before it is decoded.
+        name: for messages; by default the path, or "standard input".
 
     Raises:
         MissingFileError: there is no such file.
         MissingExtraError: its format needs an extra that is not installed.
         UnreadableFileError: it is empty, foreign, truncated, damaged, animated or too large.
     """
-    name, stream = _name_and_stream(source)
+    own, stream = _name_and_stream(source)
+    name = name or own
     with stream, _quiet_pillow(), open_image(stream, name, max_pixels) as image:
         content = b""
         try:

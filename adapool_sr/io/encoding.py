@@ -19,7 +19,7 @@ from adapool_sr.io.metadata import PNG_SIGNATURE, Metadata, splice_png
 from adapool_sr.io.tiff import encode_tiff
 from adapool_sr.io.xmp import settle_xmp
 
-__all__ = ["DEEP", "LARGEST_SIDE", "LOSSY", "OPAQUE", "encode", "image_of"]
+__all__ = ["DEEP", "LARGEST_SIDE", "OPAQUE", "encode", "image_of"]
 
 #: The largest side that a format can hold (libjpeg's, libwebp's and libavif's own constants).
 LARGEST_SIDE = {
@@ -30,12 +30,8 @@ LARGEST_SIDE = {
     "bmp": 2**31 - 1,
     "avif": 32768,
 }
-#: Formats that hold 16 bits, that have no alpha, and that ``quality`` has a meaning for.
-DEEP, OPAQUE, LOSSY = (
-    frozenset({"png", "tiff"}),
-    frozenset({"jpg"}),
-    frozenset({"jpg", "webp", "avif"}),
-)
+#: Formats that hold 16 bits, and those that have no alpha.
+DEEP, OPAQUE = frozenset({"png", "tiff"}), frozenset({"jpg"})
 
 # What has no place in which format.
 _NO_PLACE = {

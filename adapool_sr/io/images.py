@@ -16,8 +16,8 @@ from torch import Tensor
 from adapool_sr.files.errors import UsageError
 from adapool_sr.files.writing import write_whole
 from adapool_sr.io.decoding import Decoded, Pixels, decode
-from adapool_sr.io.encoding import DEEP, LARGEST_SIDE, LOSSY, OPAQUE, encode
-from adapool_sr.io.listing import DEFAULT_MAX_PIXELS, WRITTEN, format_of, list_images
+from adapool_sr.io.encoding import DEEP, LARGEST_SIDE, OPAQUE, encode
+from adapool_sr.io.listing import DEFAULT_MAX_PIXELS, LOSSY, WRITTEN, format_of, list_images
 from adapool_sr.io.metadata import Metadata
 
 __all__ = [
@@ -137,7 +137,9 @@ def _picture(decoded: Decoded) -> Picture:
     )
 
 
-def read(source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+def read(
+    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
+) -> Picture:
     """Read a picture file, turned upright: PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or PPM.
 
     HEIC and JPEG XL need the extras ``heic`` and ``jxl``. Grey stays one channel and 16 bits
@@ -147,13 +149,14 @@ def read(source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Pi
     Args:
         source: a path, or a file's whole content.
         max_pixels: a picture whose header states more pixels is refused undecoded.
+        name: for messages; by default the path, or "standard input".
 
     Raises:
         MissingFileError: there is no such file.
         MissingExtraError: its format needs an extra that is not installed.
         UnreadableFileError: it is empty, foreign, truncated, damaged, animated or too large.
     """
-    return _picture(decode(source, max_pixels))
+    return _picture(decode(source, max_pixels, name))
 
 
 def read_rgb8(path: Path | str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
