@@ -287,6 +287,8 @@ def _metadata(image: Image.Image, content: bytes) -> Metadata:
     if image.format == "JXL" and not xmp:
         xmp = next((body for kind, body in jxl.boxes(content) if kind == b"xml "), b"")
     dpi = info.get("dpi")
+    if image.format == "TIFF" and 282 not in image.tag_v2:  # type: ignore[attr-defined]
+        dpi = None  # Pillow supposes one
     comment = info.get("comment", b"")
     return Metadata(
         exif=_exif(image, content),

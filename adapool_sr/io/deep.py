@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ def _png(image: Image.Image, content: bytes) -> _Deep | None:
     depth, colour_type = content[24], content[25]
     if depth != 16:
         return None
-    key = _png_key(content)
+    key = _key_of_whole_png(content)
     if colour_type == 0:
         if len(key) != 2:
             return None  # Pillow reads grey as it is
@@ -81,17 +82,27 @@ def _png(image: Image.Image, content: bytes) -> _Deep | None:
     return pixels
 
 
-def _png_key(content: bytes) -> bytes:
-    """The body of the chunk that names the one colour that is transparent."""
-    at = 8
-    while at + 8 <= len(content):
+def _key_of_whole_png(content: bytes) -> bytes:
+    """The body of the chunk that names the one colour that is transparent, if there is one.
+
+    Raises:
+        ValueError: a chunk's checksum is wrong; Pillow does not look at all of them, and libpng
+            inside OpenCV prints a line of its own.
+    """
+    at, key = 8, b""
+    while at + 12 <= len(content):
         length, name = struct.unpack_from(">I4s", content, at)
-        if name == b"IDAT":
-            break
+        body = content[at + 8 : at + 8 + length]
+        if content[at + 8 + length : at + 12 + length] != struct.pack(
+            ">I", zlib.crc32(body, zlib.crc32(name))
+        ):
+            raise ValueError(f"chunk {name!r} has a wrong checksum")
         if name == b"tRNS":
-            return content[at + 8 : at + 8 + length]
+            key = body
+        if name == b"IEND":
+            return key
         at += 12 + length
-    return b""
+    raise ValueError("it ends too early")
 
 
 def _with_key(pixels: _Deep, key: bytes) -> _Deep:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import io
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from adapool_sr.io.metadata import Metadata, png_chunks, splice_png
+from adapool_sr.io.metadata import Metadata, png_chunks, splice_png, stripped
 
 
 def exif_block() -> bytes:
@@ -42,3 +42,14 @@ def test_no_cut_of_a_png_breaks_the_walk_over_its_chunks() -> None:
     data = splice_png(stream.getvalue(), Metadata(chunks=((b"tEXt", b"Title\0A name"),)))
     for cut in range(len(data)):
         assert png_chunks(data[:cut]) in ([], [(b"tEXt", b"Title\0A name")])
+
+
+def test_stripping_keeps_what_a_png_says_of_its_colours_and_names_a_profile_that_mattered() -> None:
+    chunks = ((b"tEXt", b"Title\0A name"), (b"gAMA", b"\0\0\xb1\x8f"))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    meta = Metadata(
+        exif=b"x", icc=srgb, xmp=b"x", iptc=b"x", comment=b"x", dpi=(1, 1), chunks=chunks
+    )
+    assert stripped(meta) == (Metadata(chunks=chunks[1:]), [])
+    _, lost = stripped(Metadata(icc=b"damaged"))
+    assert lost == ["without its colour profile 'unreadable' its colours will look different"]
