@@ -19,15 +19,17 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def press_profile() -> bytes:
-    """A CMYK profile of a press whose cyan ink is pink, and its other inks white (ICC.1:2001)."""
+    """A CMYK profile of a press whose cyan ink is pink, the next two white (ICC.1:2001)."""
 
-    def corner(cyan: int) -> bytes:
-        return bytes([150, 128 + 60, 128]) if cyan else bytes([255, 128, 128])  # L*a*b*
+    def corner(index: int) -> bytes:  # L*a*b* of full inks: C 8, M 4, Y 2, K 1
+        if index & 1:
+            return bytes([0, 128, 128])
+        return bytes([150, 128 + 60, 128]) if index & 8 else bytes([255, 128, 128])
 
     identity = bytes(range(256))
     unit = struct.pack(">9i", *(65536 if index % 4 == 0 else 0 for index in range(9)))
     table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + unit + identity * 4
-    table += b"".join(corner(index >> 3) for index in range(16)) + identity * 3
+    table += b"".join(corner(index) for index in range(16)) + identity * 3
     words = b"pink press\0"
     name = b"desc\0\0\0\0" + struct.pack(">I", len(words)) + words + b"\0" * 78
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)

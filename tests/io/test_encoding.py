@@ -36,6 +36,7 @@ def test_alpha_in_a_bmp_is_found_by_other_readers(channels: int) -> None:
     content, _ = encode(pixels, Metadata(dpi=(300, 300)), "bmp", quality=None)
     wanted = pixels if channels == 4 else pixels[:, :, [0, 0, 0, 1]]
     again = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert again is not None
     assert np.array_equal(again[:, :, [2, 1, 0, 3]], wanted)
     with Image.open(io.BytesIO(content)) as image:
         assert np.array_equal(np.asarray(image), wanted)

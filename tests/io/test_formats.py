@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
 import zlib
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_a_format_whose_extra_is_missing_is_named_with_the_command(
 ) -> None:
     import adapool_sr.files.extras as extras
 
-    real = extras.find_spec
+    real = importlib.util.find_spec
 
     def absent(name: str) -> ModuleSpec | None:
         return None if name in ("pillow_heif", "pillow_jxl") else real(name)
@@ -180,7 +182,7 @@ def test_a_tiff_with_a_thumbnail_is_read_and_one_with_two_pages_is_not() -> None
 def test_the_main_picture_of_a_heic_is_read() -> None:
     import pillow_heif
 
-    file = pillow_heif.HeifFile()
+    file: Any = pillow_heif.HeifFile()  # type: ignore[no-untyped-call]
     for value in (10, 200):
         frame = np.full((16, 16, 3), value, np.uint8)
         file.add_frombytes("RGB", (16, 16), frame.tobytes())

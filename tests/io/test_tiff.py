@@ -27,6 +27,7 @@ def test_other_readers_find_the_same_pixels(dtype: type, channels: int, order: s
     assert content[:2] == order.encode()
     if channels < 4 or dtype == np.uint16:  # OpenCV multiplies colours by alpha in 8 bits
         again = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert again is not None
         order_of = [2, 1, 0, 3][:channels] if channels > 1 else [0]
         assert np.array_equal(again.reshape(700, 801, channels)[:, :, order_of], pixels)
     with Image.open(io.BytesIO(content)) as image:
