@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import time
 import zipfile
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, cast
 
-from adapool_sr.files.errors import AdaPoolError, UnreadableFileError, UsageError
+from adapool_sr.files.errors import UnreadableFileError, UsageError
 from adapool_sr.files.writing import whole
 from adapool_sr.inference.planning import Job, kind_for, named
 from adapool_sr.inference.report import Report
@@ -32,6 +33,15 @@ __all__ = ["count_pages", "enlarge_book"]
 
 # Largest file of a page, in bytes for each pixel that is allowed: 16-bit RGBA without compression.
 _BYTES_PER_PIXEL = 8
+# What a damaged member raises when it is unpacked.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    UnicodeDecodeError,
+    EOFError,
+    lzma.LZMAError,
+    zlib.error,
+)
 _HEADERS = 1 << 24  # and for what a file has beside its pixels
 
 
@@ -85,19 +95,29 @@ def enlarge_book(
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """A book; what is wrong with the archive is told as its error."""
     try:
-        with zipfile.ZipFile(path) as book:
-            yield book
-    except AdaPoolError:
-        raise
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as error:
-        head = path.read_bytes()[:4] if path.is_file() else b""
-        why = "is a RAR archive" if head == b"Rar!" else f"is no whole ZIP archive ({error})"
-        remedy = "make a .cbz of it, or unpack it and give the folder"
-        raise UnreadableFileError(str(path), why, remedy) from error
+        file = path.open("rb")
     except OSError as error:
         raise UnreadableFileError(
-            str(path), f"cannot be read ({error.strerror})", "check it and its permissions"
+            str(path), f"cannot be opened ({error.strerror})", "check it and its permissions"
         ) from error
+    with file:
+        try:
+            book = zipfile.ZipFile(file)
+        except Exception as error:  # a damaged table of contents raises nearly anything
+            raise _no_archive(path, error) from error
+        with book:
+            try:
+                yield book
+            except _DAMAGE as error:
+                raise _no_archive(path, error) from error
+
+
+def _no_archive(path: Path, error: Exception) -> UnreadableFileError:
+    rar = path.read_bytes()[:4] == b"Rar!"
+    why = "is a RAR archive" if rar else f"is no whole ZIP archive ({error})"
+    return UnreadableFileError(
+        str(path), why, "make a .cbz of it, or unpack it and give the folder"
+    )
 
 
 def _is_page(member: zipfile.ZipInfo) -> bool:
