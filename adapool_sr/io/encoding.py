@@ -13,7 +13,7 @@ from PIL import Image
 
 from adapool_sr.files.errors import UnwritableFileError
 from adapool_sr.io.decoding import Pixels
-from adapool_sr.io.exif import settle_exif, with_dpi
+from adapool_sr.io.exif import settle_exif, with_dpi, without_orientation
 from adapool_sr.io.iptc import jpeg_segments
 from adapool_sr.io.metadata import PNG_SIGNATURE, Metadata, splice_png
 from adapool_sr.io.tiff import encode_tiff
@@ -222,7 +222,8 @@ def _avif(pixels: Pixels, metadata: Metadata, quality: int | None) -> bytes:
             quality=quality,
             subsampling="4:4:4" if pixels.shape[2] >= 3 else "4:0:0",
             icc_profile=metadata.icc or None,
-            exif=metadata.exif or None,
+            # Pillow writes EXIF that states an orientation anew, and maker notes are lost.
+            exif=without_orientation(metadata.exif) or None,
             xmp=metadata.xmp or None,
         )
         return stream.getvalue()

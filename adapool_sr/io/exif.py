@@ -20,6 +20,7 @@ __all__ = [
     "pack_entries",
     "settle_exif",
     "with_dpi",
+    "without_orientation",
 ]
 
 ORIENTATION, EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x0112, 0x8769, 0x8825, 0xA005
@@ -203,16 +204,32 @@ def with_dpi(exif: bytes, dpi: tuple[float, float] | None) -> bytes:
     order, entries = first_directory(block)
     if _order(block) is None or X_RESOLUTION in entries or Y_RESOLUTION in entries:
         return exif
+    packed = {tag: (entry.kind, entry.count, entry.data) for tag, entry in entries.items()}
+    return _with_first_directory(block, order, packed | dpi_entries(dpi, order))
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """Return EXIF that says nothing of orientation, all else as it was."""
+    order, entries = first_directory(exif)
+    if ORIENTATION not in entries:
+        return exif
+    packed = {tag: (entry.kind, entry.count, entry.data) for tag, entry in entries.items()}
+    del packed[ORIENTATION]
+    return _with_first_directory(exif, order, packed)
+
+
+def _with_first_directory(
+    block: bytes, order: str, entries: Mapping[int, tuple[int, int, bytes]]
+) -> bytes:
+    """A block whose first directory stands anew at its end; nothing else moves."""
     (old,) = struct.unpack_from(order + "I", block, 4)
     following = 0
     if old + 2 <= len(block):
         (count,) = struct.unpack_from(order + "H", block, old)
         if old + 2 + 12 * count + 4 <= len(block):
             (following,) = struct.unpack_from(order + "I", block, old + 2 + 12 * count)
-    packed = {tag: (entry.kind, entry.count, entry.data) for tag, entry in entries.items()}
-    packed |= dpi_entries(dpi, order)
     block += b"\0" * (len(block) % 2)
-    patched = bytearray(block + pack_entries(packed, order, len(block), following))
+    patched = bytearray(block + pack_entries(entries, order, len(block), following))
     struct.pack_into(order + "I", patched, 4, len(block))
     return bytes(patched)
 

@@ -67,7 +67,7 @@ def test_alpha_is_as_sharp_as_the_network_makes_it() -> None:
     bicubic = imresize(small, 2, rounded=False).clamp(0, 1)
     loss, before = ((each - wanted).square().mean() for each in (found, bicubic))
     assert loss < before / 2
-    assert found[wanted == 0].max() < 0.1
+    assert found[wanted == 0].max() < bicubic[wanted == 0].max()
     assert float(found[0, 28:40, 28:40].min()) == 1  # the inside is opaque, to the bit
     assert float(found[0, :6, :6].max()) == 0
 

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adapool_sr.io.exif import exif_of_tiff, pack_entries, settle_exif, with_dpi
+from adapool_sr.io.exif import (
+    exif_of_tiff,
+    pack_entries,
+    settle_exif,
+    with_dpi,
+    without_orientation,
+)
 from adapool_sr.io.metadata import Metadata
 from adapool_sr.io.tiff import encode_tiff
 
@@ -107,3 +113,15 @@ def test_a_bigtiffs_exif_is_found_too() -> None:
     read = Image.Exif()
     read.load(exif_of_tiff(stream.getvalue()))
     assert dict(read) == {0x010F: "Maker of cameras"}
+
+
+def test_an_orientation_is_taken_out_and_nothing_moves() -> None:
+    before = exif_block(width=40)
+    after = without_orientation(before)
+    assert after[8 : len(before)] == before[8:]
+    read = Image.Exif()
+    read.load(after)
+    assert 0x0112 not in read
+    assert read[0x010F] == "Maker of cameras"
+    assert read.get_ifd(0x8769)[0x927C] == b"note \x01\x02"
+    assert without_orientation(after) == after
