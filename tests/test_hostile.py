@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -75,18 +76,17 @@ def test_of_200_mutated_files_each_is_done_or_named(tmp_path: Path, run_cli: Run
         )
     names = {path.relative_to(source) for path in source.iterdir()}
     assert len(names) == 200
-    words = ("-i", source, "-o", out, "--threads", "1", "--max-pixels", "1000000")
+    words = ("-i", source, "-o", out, "--threads", "1", "--max-pixels", "1000000", "--json")
     done = run_cli("upscale", *words, timeout=800)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    named = {Path(event["input"]) for event in events if event["event"] == "error"}
     errors = [line for line in done.stderr.splitlines() if line.startswith("adapool-sr: error: ")]
-    made = {path.relative_to(out) for path in out.iterdir()}
-    named = {name for name in names if any(f"{source}/{name}: " in line for line in errors)}
-    results = {
-        name.with_suffix(".png") if name.suffix == ".gif" else name for name in names - named
-    }
-    assert results == made
     assert len(errors) == len(named) > 50
+    made = {path.relative_to(out) for path in out.iterdir()}
+    whole = names - named
+    assert {name.with_suffix(".png") if name.suffix == ".gif" else name for name in whole} == made
     assert all("; " in line for line in errors)  # each with a remedy
     assert len(made) > 20
     for path in out.iterdir():
