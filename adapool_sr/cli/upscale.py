@@ -36,6 +36,7 @@ adapool-sr upscale -i photo.jpg -o large.png -s 2
 adapool-sr upscale -i photos -o large -s 2 --format webp
 adapool-sr upscale -i photos -o large --fit 3840x2160 --skip-larger --verify
 adapool-sr upscale -i photo.jpg -o sheet.png --crop 400,300,160,120 -n tiny-x2
+adapool-sr upscale -i book.cbz -o large.cbz
 cat photo.png | adapool-sr upscale -i - -o - > large.png
 """
 
@@ -45,7 +46,11 @@ __all__ = ["EXAMPLE", "HELP", "NAME", "add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument(
-        "-i", "--input", metavar="IN", required=True, help="a picture, a folder, or - for stdin"
+        "-i",
+        "--input",
+        metavar="IN",
+        required=True,
+        help="a picture, a comic (.cbz), a folder of them, or - for stdin",
     )
     parser.add_argument(
         "-o",
@@ -60,14 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f",
         "--format",
-        choices=("png", "jpg", "webp"),
+        choices=("png", "jpg", "webp", "tiff", "bmp", "avif"),
         help="format of the results (default: the input's, or png where that is not written)",
     )
     parser.add_argument(
         "--quality",
         metavar="Q",
         type=quality,
-        help="1 to 100 for jpg and webp (default: 95; webp from a lossless input is lossless)",
+        help="1 to 100 for jpg, webp and avif (default: 95; the last two keep a lossless input so)",
+    )
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="drop EXIF, IPTC, XMP, colour profile and DPI, which are kept else",
     )
     add_device_flags(parser)
     add_ensemble_flag(parser)
@@ -116,8 +126,14 @@ def run(args: argparse.Namespace) -> int:
     from adapool_sr.inference.batch import Options, run_plan
 
     view.start(upscaler, model)
-    jobs = args.jobs or _default_jobs()
-    options = Options(args.quality, args.max_pixels, jobs, args.verify, args.strict)
+    options = Options(
+        args.quality,
+        args.max_pixels,
+        args.jobs or _default_jobs(),
+        args.strip,
+        args.verify,
+        args.strict,
+    )
     with view:
         report = run_plan(plan, upscaler, options, view)
     view.done(report)
@@ -167,6 +183,7 @@ def _find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]
 
 def _plan(args: argparse.Namespace, specs: list[ModelSpec], size: Size | None) -> Plan:
     from adapool_sr.inference.planning import decide, plan_file, plan_folder
+    from adapool_sr.io.listing import BOOK, LOSSY
 
     policy: Policy = "refuse"
     if args.overwrite:
@@ -187,9 +204,11 @@ def _plan(args: argparse.Namespace, specs: list[ModelSpec], size: Size | None) -
         jobs = [_plan_stream(args)]
     else:
         jobs = [plan_file(Path(args.input), args.output, args.format)]
-    if args.quality is not None and all(job.kind == "png" for job in jobs):
+    kinds = {job.kind if job.kind != BOOK else job.pages for job in jobs}
+    if args.quality is not None and not kinds & {*LOSSY, None}:
+        names = " and ".join(sorted(filter(None, kinds)))
         raise UsageError(
-            "--quality", "has no meaning for png, which is lossless", "use it with jpg or webp"
+            "--quality", f"has no meaning for {names}, which is lossless", "use jpg, webp or avif"
         )
     plan: Plan = decide(jobs, policy, folder=folder, settings=_settings(args, specs, size))
     return plan
@@ -255,6 +274,7 @@ def _settings(
         "strength": "" if args.strength == 1 else f"{args.strength:g}",
         "wrap": args.wrap,
         "consistent": args.consistent,
+        "strip": args.strip,
     }
     return {
         "input": str(Path(args.input).resolve()),
@@ -278,9 +298,6 @@ def _show_plan(
     args: argparse.Namespace, plan: Plan, model: str, factor: float | Size | None
 ) -> None:
     """Print the plan of ``--dry-run``: the sizes come from the headers, nothing is decoded."""
-    from adapool_sr.inference.sizes import Size, route
-    from adapool_sr.io.decoding import probe
-
     if args.quiet and not args.json:
         return
     larger = 0
@@ -292,14 +309,10 @@ def _show_plan(
         for job in jobs:
             status, size, result, trouble = kind, "", "", ""
             try:
-                width, height, _ = probe(job.source, args.max_pixels)
-                size = f"{width}x{height}"
-                if kind == "new" and isinstance(factor, Size) and factor.skips(height, width):
+                size, result, larger_now = _sizes(job, args.max_pixels, factor, kind == "new")
+                if larger_now:
                     status = "large enough"
                     larger += 1
-                elif factor is not None:
-                    way = route(height, width, factor, 1)
-                    result = f"{way.columns}x{way.rows}"
             except AdaPoolError as error:
                 trouble = str(error)
             target = str(job.target or "standard output")
@@ -337,6 +350,27 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "wrap": args.wrap,
         "consistent": args.consistent,
     }
+
+
+def _sizes(
+    job: Job, max_pixels: int, factor: float | Size | None, new: bool
+) -> tuple[str, str, bool]:
+    """Sizes of an input and its result in words, by its header, and whether it is left alone."""
+    from adapool_sr.inference.sizes import Size, route
+    from adapool_sr.io.decoding import probe
+
+    if isinstance(job.source, Path) and job.kind == "cbz":
+        from adapool_sr.inference.books import count_pages
+
+        return f"{count_pages(job.source)} pages", "", False
+    width, height, _ = probe(job.source, max_pixels)
+    size = f"{width}x{height}"
+    if new and isinstance(factor, Size) and factor.skips(height, width):
+        return size, "", True
+    if factor is None:
+        return size, "", False
+    way = route(height, width, factor, 1)
+    return size, f"{way.columns}x{way.rows}", False
 
 
 def _make_upscaler(

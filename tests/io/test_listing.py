@@ -60,7 +60,8 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.PNG", "png"), ("a.b.jpeg", "jpg"), ("a.webp", "webp"), ("a.tif", None)]
+    ("name", "kind"),
+    [("a.PNG", "png"), ("a.b.jpeg", "jpg"), ("a.webp", "webp"), ("a.tif", "tiff"), ("a.gif", None)],
 )
 def test_the_suffix_names_the_format(name: str, kind: str | None) -> None:
     assert format_of(Path(name)) == kind
