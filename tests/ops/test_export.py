@@ -82,14 +82,14 @@ def traced(network: nn.Module, rank: int) -> torch.export.ExportedProgram:
     return plain
 
 
-CASES: list[tuple[type[nn.Module], int, str]] = [
-    *((kind, rank, granularity)
-      for kind in (EncoderDecoder, Overlapping)
-      for rank in (1, 2)
-      for granularity in ("channel", "vector")),
+CASES: list[tuple[type[nn.Module], int, str]] = [  # others take a minute each to trace
+    (EncoderDecoder, 1, "channel"),
+    (EncoderDecoder, 2, "channel"),
     (EncoderDecoder, 3, "channel"),
-    (Overlapping, 3, "vector"),
-]  # fmt: skip
+    (EncoderDecoder, 2, "vector"),
+    (Overlapping, 1, "vector"),
+    (Overlapping, 2, "channel"),
+]
 
 
 @pytest.mark.timeout(900)
