@@ -42,8 +42,6 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path, fit_words: Any) -
     one = _fit(words(tmp_path / "one", 4))
     several = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     two = _fit([*words(tmp_path / "two", 2), *several])
+    # As rounding allows; had both processes seen the same samples, the weights would be others.
     for name, tensor in one["state_dict"].items():
         assert torch.allclose(two["state_dict"][name], tensor, atol=1e-5), name
-    # As rounding allows; had both processes seen the same samples, the weights would be others.
-    moved = one["state_dict"]["network.head.weight"] - two["state_dict"]["network.head.weight"]
-    assert moved.abs().max() < 1e-5

@@ -84,7 +84,7 @@ def test_seed_changes_the_run(tmp_path: Path, fit_words: FitWords) -> None:
         root = tmp_path / str(run)
         words = fit_words(root, "--trainer.max_steps", "2", "--seed_everything", str(seed))
         assert main(["fit", "-q", *words]) == 0
-        weights.append(_load(root / "last.ckpt")["state_dict"]["network.head.weight"])
+        weights.append(_load(root / "last.ckpt")["state_dict"]["network.head.bias"])
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
