@@ -58,7 +58,8 @@ _BUILD_SECONDS = 600.0
 
 # -O2 compiles a third longer and runs no faster: the inner loops are unrolled by hand. No
 # -ffast-math: NaN and infinity must survive. No contraction: see csrc/common/vector.h.
-_FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"]
+_FLAGS = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
+_FLAGS += ["-fno-math-errno", "-w"]  # so that a square root is an instruction
 # Nothing of csrc/cpu/portable.cpp may be seen from outside.
 _EXPORTS = "{ global: adapool_*; local: *; };"
 _TORCH_FLAGS = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]  # the stable ABI of 2.10 and later
@@ -70,11 +71,11 @@ _ISA_FLAGS = {
 _HOST_SOURCES = (
     "cpu/isa.cpp",
     "cpu/portable.cpp",
-    "cpu/ada_pool.cpp",
-    "cpu/ada_unpool.cpp",
+    "cpu/pool.cpp",
+    "cpu/unpool.cpp",
     "cpu/enlarge.cpp",
 )
-_KERNEL_SOURCES = ("cpu/kernels.cpp",)
+_KERNEL_SOURCES = ("cpu/kernels.cpp", "cpu/general.cpp")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "problem.h"
-#include "vector.h"
+#include "scalars.h"
 
 namespace adapool::ADAPOOL_ISA {
 

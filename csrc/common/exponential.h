@@ -37,4 +37,25 @@ ADAPOOL_INLINE Vec exp_nonpositive(Vec t) {
   return scale(p, n);
 }
 
+// The same of double: ln 2 in two parts, then the series itself, which is exact to the last bit or two.
+ADAPOOL_INLINE Wide exp_nonpositive(Wide t) {
+  t = larger(splat(-750.0), t);
+  const Wide round = splat(0x1.8p52);
+  const Wide shifted = t * 0x1.71547652b82fep0 + round;
+  const Wide n = shifted - round;
+  Wide r = t - n * 0x1.62e42fefap-1;
+  r = r - n * 0x1.cf79abc9e3b39p-40;
+  constexpr double kInverse[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
+                                 1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
+                                 1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5,
+                                 1.0,              1.0};
+  Wide p = splat(kInverse[0]);
+  for (int i = 1; i < 14; ++i) p = p * r + kInverse[i];
+  const WideMask whole = wide_bits(shifted) - wide_bits(round);
+  const WideMask half = whole >> 1;
+  const Wide first = reinterpret_cast<Wide>((half + 1023) << 52);
+  return p * first * reinterpret_cast<Wide>((whole - half + 1023) << 52);
+}
+ADAPOOL_INLINE Wide exp_unit(Wide t) { return exp_nonpositive(t); }
+
 }  // namespace adapool::ADAPOOL_ISA

@@ -1,4 +1,4 @@
-// Vectors of float in the widest registers that this translation unit may use.
+// Vectors of float, and of double, in the widest registers that this translation unit may use.
 //
 // The arithmetic is written with the compilers' vector extensions; only what they cannot say (fused
 // multiply-add, a NaN-keeping maximum, lane masks, approximate reciprocals) is spelled per instruction
@@ -22,8 +22,6 @@
 #endif
 
 #define ADAPOOL_INLINE inline __attribute__((always_inline))
-// A loop over the four values of a window, unrolled so that they stay in registers.
-#define ADAPOOL_EACH(i) _Pragma("GCC unroll 4") for (int i = 0; i < 4; ++i)
 
 namespace adapool::ADAPOOL_ISA {
 
@@ -40,13 +38,7 @@ typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
 
-// A bfloat16 as it lies in memory.
-struct BFloat16 {
-  uint16_t bits;
-};
-
 ADAPOOL_INLINE Vec splat(float value) { return Vec{} + value; }
-ADAPOOL_INLINE Vec zero() { return Vec{}; }
 ADAPOOL_INLINE Bits bits_of(Vec a) { return reinterpret_cast<Bits>(a); }
 ADAPOOL_INLINE Vec floats_of(Bits a) { return reinterpret_cast<Vec>(a); }
 ADAPOOL_INLINE Vec absolute(Vec a) { return floats_of(bits_of(a) & 0x7fffffffU); }
@@ -72,7 +64,7 @@ ADAPOOL_INLINE Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_E
 ADAPOOL_INLINE Vec select(Mask m, Vec a, Vec b) { return _mm512_mask_blend_ps(m, b, a); }
 ADAPOOL_INLINE Vec where(Mask m, Vec a) { return _mm512_maskz_mov_ps(m, a); }
 ADAPOOL_INLINE bool all(Mask m) { return m == 0xffff; }
-ADAPOOL_INLINE Mask every() { return 0xffff; }
+ADAPOOL_INLINE Mask every(float) { return 0xffff; }
 // a / b within 1 ulp, exact where the quotient is: for b and a / b well inside the normal range.
 ADAPOOL_INLINE Vec divide(Vec a, Vec b) {
   Vec r = _mm512_rcp14_ps(b);
@@ -129,7 +121,7 @@ ADAPOOL_INLINE Mask less(Vec a, Vec b) { return reinterpret_cast<Mask>(a < b); }
 ADAPOOL_INLINE Mask at_most(Vec a, Vec b) { return reinterpret_cast<Mask>(a <= b); }
 ADAPOOL_INLINE Mask equal(Vec a, Vec b) { return reinterpret_cast<Mask>(a == b); }
 ADAPOOL_INLINE Vec where(Mask m, Vec a) { return floats_of(bits_of(m) & bits_of(a)); }
-ADAPOOL_INLINE Mask every() { return floats_of(Bits{} + 0xffffffffU); }
+ADAPOOL_INLINE Mask every(float) { return floats_of(Bits{} + 0xffffffffU); }
 ADAPOOL_INLINE Vec divide(Vec a, Vec b) { return a / b; }
 ADAPOOL_INLINE Vec scale(Vec p, Vec n) {
   // In two steps, since 2^n itself may be too small for a normal float; the first is exact.
@@ -157,88 +149,82 @@ ADAPOOL_INLINE Mask either(Mask a, Mask b) {
 #endif
 }
 
-// --- memory --------------------------------------------------------------------------------------
+// --- double --------------------------------------------------------------------------------------
+// In the compilers' extensions alone: exactness is what double is for.
 
-ADAPOOL_INLINE Vec widen(Halves h) {
-  return floats_of(__builtin_convertvector(h, Bits) << 16);
-}
-// To bfloat16 in the upper half of each lane, rounded to nearest even; NaN stays NaN.
-ADAPOOL_INLINE Bits rounded(Vec a) {
-  Bits b = bits_of(a);
-  Bits up = b + 0x7fffU + ((b >> 16) & 1U);
-  return bits_of(select(equal(a, a), floats_of(up), floats_of(Bits{} + 0x7fc00000U)));
-}
+constexpr int kWideLanes = kLanes / 2;
+typedef double Wide __attribute__((vector_size(8 * kWideLanes)));
+typedef int64_t WideMask __attribute__((vector_size(8 * kWideLanes)));
 
-ADAPOOL_INLINE Vec load(const float* p) {
-  Vec v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
+ADAPOOL_INLINE Wide splat(double value) { return Wide{} + value; }
+ADAPOOL_INLINE WideMask wide_bits(Wide a) { return reinterpret_cast<WideMask>(a); }
+ADAPOOL_INLINE Wide absolute(Wide a) {
+  return reinterpret_cast<Wide>(wide_bits(a) & 0x7fffffffffffffffLL);
 }
-ADAPOOL_INLINE Vec load(const BFloat16* p) {
-  Halves h;
-  __builtin_memcpy(&h, p, sizeof h);
-  return widen(h);
+ADAPOOL_INLINE Wide fma(Wide a, Wide b, Wide c) { return a * b + c; }
+ADAPOOL_INLINE Wide fnma(Wide a, Wide b, Wide c) { return c - a * b; }
+ADAPOOL_INLINE Wide select(WideMask m, Wide a, Wide b) {
+  return reinterpret_cast<Wide>((m & wide_bits(a)) | (~m & wide_bits(b)));
 }
-ADAPOOL_INLINE void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
-ADAPOOL_INLINE void store(BFloat16* p, Vec v) {
-  Halves h = __builtin_convertvector(rounded(v) >> 16, Halves);
-  __builtin_memcpy(p, &h, sizeof h);
-}
-ADAPOOL_INLINE float to_float(float v) { return v; }
-ADAPOOL_INLINE float to_float(BFloat16 v) {
-  uint32_t bits = static_cast<uint32_t>(v.bits) << 16;
-  float f;
-  __builtin_memcpy(&f, &bits, sizeof f);
-  return f;
+ADAPOOL_INLINE Wide where(WideMask m, Wide a) { return reinterpret_cast<Wide>(m & wide_bits(a)); }
+ADAPOOL_INLINE WideMask less(Wide a, Wide b) { return a < b; }
+ADAPOOL_INLINE WideMask at_most(Wide a, Wide b) { return a <= b; }
+ADAPOOL_INLINE WideMask equal(Wide a, Wide b) { return a == b; }
+ADAPOOL_INLINE WideMask both(WideMask a, WideMask b) { return a & b; }
+ADAPOOL_INLINE WideMask either(WideMask a, WideMask b) { return a | b; }
+ADAPOOL_INLINE WideMask every(double) { return ~WideMask{}; }
+ADAPOOL_INLINE Wide larger(Wide a, Wide b) { return select(a > b, a, b); }
+ADAPOOL_INLINE Wide divide(Wide a, Wide b) { return a / b; }
+ADAPOOL_INLINE bool all(WideMask m) {
+  int64_t both = m[0];
+  for (int i = 1; i < kWideLanes; ++i) both &= m[i];
+  return both == -1;
 }
 
-// Pairs of neighbours, as they lie in a contiguous row: the even places and the odd ones.
-#if defined(__AVX512F__) && defined(__AVX512BW__)
-ADAPOOL_INLINE void load_pairs(const float* p, Vec& even, Vec& odd) {
-  const Vec a = load(p);
-  const Vec b = load(p + kLanes);
-  even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+// --- either --------------------------------------------------------------------------------------
+
+template <class S>
+struct Simd;
+template <>
+struct Simd<float> {
+  typedef Vec V;
+  typedef Mask M;
+  static constexpr int kCount = kLanes;
+  static constexpr float kLargest = 0x1.fffffep127F;
+  // Added to x² + m², which may be 0: D(0, 0) comes out as 0.
+  static constexpr float kTiny = 0x1p-126F;
+  // Squares between these neither over- nor underflow, nor do their quotients.
+  static constexpr float kSmallSquare = 0x1p-60F;
+  static constexpr float kLargeSquare = 0x1p60F;
+};
+template <>
+struct Simd<double> {
+  typedef Wide V;
+  typedef WideMask M;
+  static constexpr int kCount = kWideLanes;
+  static constexpr double kLargest = 0x1.fffffffffffffp1023;
+  static constexpr double kTiny = 0x1p-1022;
+  static constexpr double kSmallSquare = 0x1p-500;
+  static constexpr double kLargeSquare = 0x1p500;
+};
+
+// |value| with its sign flipped where `sign` is negative.
+ADAPOOL_INLINE Vec flip_sign_by(Vec value, Vec sign) {
+  return floats_of(bits_of(value) ^ (bits_of(sign) & 0x80000000U));
 }
-ADAPOOL_INLINE void store_pairs(float* p, Vec even, Vec odd) {
-  store(p, __builtin_shufflevector(even, odd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                   23));
-  store(p + kLanes, __builtin_shufflevector(even, odd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-                                            14, 30, 15, 31));
+ADAPOOL_INLINE Wide flip_sign_by(Wide value, Wide sign) {
+  return reinterpret_cast<Wide>(wide_bits(value) ^ (wide_bits(sign) & (1LL << 63)));
 }
-#elif defined(__AVX2__) && defined(__FMA__)
-ADAPOOL_INLINE void load_pairs(const float* p, Vec& even, Vec& odd) {
-  const Vec a = load(p);
-  const Vec b = load(p + kLanes);
-  even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-  odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+// smaller(a, b) gives b where either is NaN.
+ADAPOOL_INLINE Vec smaller(Vec a, Vec b) { return select(less(a, b), a, b); }
+ADAPOOL_INLINE Wide smaller(Wide a, Wide b) { return select(less(a, b), a, b); }
+ADAPOOL_INLINE Vec root(Vec a) {
+  for (int i = 0; i < kLanes; ++i) a[i] = __builtin_sqrtf(a[i]);
+  return a;
 }
-ADAPOOL_INLINE void store_pairs(float* p, Vec even, Vec odd) {
-  store(p, __builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11));
-  store(p + kLanes, __builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15));
-}
-#else
-ADAPOOL_INLINE void load_pairs(const float* p, Vec& even, Vec& odd) {
-  const Vec a = load(p);
-  const Vec b = load(p + kLanes);
-  even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
-  odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
-}
-ADAPOOL_INLINE void store_pairs(float* p, Vec even, Vec odd) {
-  store(p, __builtin_shufflevector(even, odd, 0, 4, 1, 5));
-  store(p + kLanes, __builtin_shufflevector(even, odd, 2, 6, 3, 7));
-}
-#endif
-// Two bfloat16 are one 32-bit word: its halves need no shuffle (little-endian).
-ADAPOOL_INLINE void load_pairs(const BFloat16* p, Vec& even, Vec& odd) {
-  Bits words;
-  __builtin_memcpy(&words, p, sizeof words);
-  even = floats_of(words << 16);
-  odd = floats_of(words & 0xffff0000U);
-}
-ADAPOOL_INLINE void store_pairs(BFloat16* p, Vec even, Vec odd) {
-  const Bits words = (rounded(even) >> 16) | (rounded(odd) & 0xffff0000U);
-  __builtin_memcpy(p, &words, sizeof words);
+ADAPOOL_INLINE Wide root(Wide a) {
+  for (int i = 0; i < kWideLanes; ++i) a[i] = __builtin_sqrt(a[i]);
+  return a;
 }
 
 }  // namespace adapool::ADAPOOL_ISA

@@ -1,9 +1,5 @@
-// The walk over the windows of a Problem: loads what a method needs for kLanes windows, runs it, stores
-// what it gives.
-//
-// A method is a struct that says how many maps it takes and gives, and has one function,
-//   template <bool kGeneral> static Mask run(Lanes<Method, kGeneral>&)
-// which returns the lanes in which it holds (all, if general; see weights.h).
+// The walk over 2x2 windows of stride 2: loads what a method (methods.h) needs for kLanes windows, runs
+// it, stores what it gives. All other windows go through rows.h.
 //
 // Contiguous maps put neighbouring windows of a row into the lanes, channels_last ones neighbouring
 // channels. Where the lanes don't divide the row, the last whole vector starts early and repeats a few
@@ -11,47 +7,36 @@
 // through buffers and the general path.
 #pragma once
 
-#include "problem.h"
-#include "weights.h"
+#include "methods.h"
+#include "scalars.h"
 
 namespace adapool::ADAPOOL_ISA {
 
-constexpr int at_least_one(int n) { return n > 0 ? n : 1; }
-
-template <class Method, bool kGeneral>
-struct Lanes {
-  Vec windows_in[at_least_one(Method::kWindowsIn)][4];
-  Vec cells_in[at_least_one(Method::kCellsIn)];
-  Vec beta;
-  Vec windows_out[at_least_one(Method::kWindowsOut)][4];
-  Vec cells_out[1];
-  Vec beta_gradient;
-  Mask keep[4];
-  Vec inverse_count;
-  Vec factor;  // gain, or the window's number of pixels
-  bool weight_grad;
-
-  ADAPOOL_INLINE Window<kGeneral> window(int map) const {
-    Window<kGeneral> w;
-    ADAPOOL_EACH(i) {
-      w.x[i] = windows_in[map][i];
-      if constexpr (kGeneral) w.keep[i] = keep[i];
-    }
-    w.inverse_count = kGeneral ? inverse_count : splat(0.25F);
-    return w;
-  }
-};
-
-// Not inlined: one copy a method serves both layouts and both types.
+// Not inlined: one copy a method serves both layouts and all types.
 template <class Method>
-__attribute__((noinline)) void run_general(Lanes<Method, true>& lanes) {
+__attribute__((noinline)) void run_general(Lanes<float, 4>& lanes) {
   Method::template run<true>(lanes);
 }
+
+// A loop over the maps, unrolled: what is of 2x2 windows stays in registers.
+#define ADAPOOL_MAPS(k, n) _Pragma("GCC unroll 4") for (int k = 0; k < (n); ++k)
 
 template <class Method, class T, bool kChannelsLast>
 class Walk {
  public:
-  explicit Walk(const Problem& problem) : p_(problem) {}
+  explicit Walk(const Problem& problem)
+      : p_(problem),
+        height_(problem.size[1]),
+        width_(problem.size[2]),
+        out_height_(problem.out[1]),
+        out_width_(problem.out[2]) {
+    for (int k = 0; k < Method::kWindowsIn; ++k) {
+      in_[k] = map_of(problem.windows_in[k], Method::kReads[k]);
+    }
+    for (int k = 0; k < Method::kWindowsOut; ++k) {
+      out_[k] = map_of(problem.windows_out[k], Method::kWrites[k]);
+    }
+  }
 
   ADAPOOL_INLINE void rows(int64_t begin, int64_t end) {
     if (Method::kBetaGradient && p_.beta_rows != nullptr) {
@@ -59,24 +44,35 @@ class Walk {
       sums_ = static_cast<float*>(__builtin_malloc(sums_size_ * sizeof(float)));
     }
     for (int64_t row = begin; row < end; ++row) {
-      oh_ = row % p_.out_height;
-      const int64_t plane = row / p_.out_height;
+      oh_ = row % out_height_;
+      const int64_t plane = row / out_height_;
       n_ = kChannelsLast ? plane : plane / p_.channels;
       c_ = kChannelsLast ? 0 : plane % p_.channels;
-      two_rows_ = 2 * oh_ + 1 < p_.height;
+      two_rows_ = 2 * oh_ + 1 < height_;
       for (int64_t i = 0; i < sums_size_; ++i) sums_[i] = 0.0F;
       if constexpr (kChannelsLast) {
-        for (int64_t ow = 0; ow < p_.out_width; ++ow) channels(ow);
+        for (int64_t ow = 0; ow < out_width_; ++ow) channels(ow);
       } else {
         columns();
       }
-      for (int k = 0; k < Method::kWindowsOut; ++k) clear_uncovered(p_.windows_out[k]);
+      for (int k = 0; k < Method::kWindowsOut; ++k) clear_uncovered(out_[k]);
       if (sums_ != nullptr) finish_sums();
     }
     __builtin_free(sums_);
   }
 
  private:
+  typedef Lanes<float, 4> L;
+
+  struct Map {
+    void* data;
+    int64_t rows, cols;
+  };
+  ADAPOOL_INLINE Map map_of(void* data, Lie lie) const {
+    return lie == Lie::kMask ? Map{data, 2 * out_height_, 2 * out_width_}
+                             : Map{data, height_, width_};
+  }
+
   // Elements from one pixel, or window, to the next along a row.
   ADAPOOL_INLINE int64_t step() const { return kChannelsLast ? p_.channels : 1; }
 
@@ -88,16 +84,16 @@ class Walk {
   ADAPOOL_INLINE T* window_at(const Map& map, int64_t ow, int64_t c) const {
     return static_cast<T*>(map.data) + offset(map.rows, map.cols, 2 * oh_, 2 * ow, c);
   }
-  ADAPOOL_INLINE T* cell_at(const Map& map, int64_t ow, int64_t c) const {
-    return static_cast<T*>(map.data) + offset(p_.out_height, p_.out_width, oh_, ow, c);
+  ADAPOOL_INLINE T* cell_at(void* cells, int64_t ow, int64_t c) const {
+    return static_cast<T*>(cells) + offset(out_height_, out_width_, oh_, ow, c);
   }
   ADAPOOL_INLINE int64_t to_next_row(const Map& map) const { return map.cols * step(); }
 
   // --- along a row of contiguous maps
 
   ADAPOOL_INLINE void columns() {
-    const int64_t most = p_.width / 2;
-    const int64_t whole = !two_rows_ ? 0 : (most < p_.out_width ? most : p_.out_width);
+    const int64_t most = width_ / 2;
+    const int64_t whole = !two_rows_ ? 0 : (most < out_width_ ? most : out_width_);
     int64_t ow = 0;
     if (whole >= kLanes) {
       while (ow < whole) {  // one place that calls: full() is inlined and long
@@ -106,8 +102,8 @@ class Walk {
         ow = start + kLanes;
       }
     }
-    for (; ow < p_.out_width; ow += kLanes) {
-      const int64_t left = p_.out_width - ow;
+    for (; ow < out_width_; ow += kLanes) {
+      const int64_t left = out_width_ - ow;
       partial(ow, c_, static_cast<int>(left < kLanes ? left : kLanes));
     }
   }
@@ -117,7 +113,7 @@ class Walk {
   ADAPOOL_INLINE void channels(int64_t ow) {
     const int64_t count = p_.channels;
     int64_t c = 0;
-    if (two_rows_ && 2 * ow + 1 < p_.width && count >= kLanes) {
+    if (two_rows_ && 2 * ow + 1 < width_ && count >= kLanes) {
       while (c < count) {
         const int64_t start = c + kLanes <= count ? c : count - kLanes;
         full(ow, start, static_cast<int>(c - start));
@@ -133,47 +129,33 @@ class Walk {
   // --- kLanes whole windows; the first `done` were already met
 
   ADAPOOL_INLINE void full(int64_t ow, int64_t c, int done) {
-    Lanes<Method, false> lanes;
-    for (int k = 0; k < Method::kWindowsIn; ++k) {
-      const T* at = window_at(p_.windows_in[k], ow, c);
-      load_window(at, at + to_next_row(p_.windows_in[k]), lanes.windows_in[k]);
+    L lanes;
+    ADAPOOL_MAPS(k, Method::kWindowsIn) {
+      const T* at = window_at(in_[k], ow, c);
+      load_window(at, at + to_next_row(in_[k]), lanes.in[k].v);
     }
-    for (int k = 0; k < Method::kCellsIn; ++k) {
-      lanes.cells_in[k] = load(cell_at(p_.cells_in[k], ow, c));
-    }
+    if constexpr (Method::kCellsIn > 0) lanes.cell = load(cell_at(p_.cell_in, ow, c));
     lanes.beta = beta_at(ow, c, kLanes);
-    lanes.factor = splat(p_.gain == 0.0F ? 4.0F : p_.gain);
-    lanes.weight_grad = p_.weight_grad;
-    const Mask held = Method::template run<false>(lanes);
-    if (__builtin_expect(!all(held), 0)) again_generally(lanes);
-    for (int k = 0; k < Method::kWindowsOut; ++k) {
-      T* at = window_at(p_.windows_out[k], ow, c);
-      store_window(at, at + to_next_row(p_.windows_out[k]), lanes.windows_out[k]);
+    lanes.factor = splat(p_.gain == 0.0 ? 4.0F : static_cast<float>(p_.gain));
+    lanes.inverse_count = splat(0.25F);
+    lanes.rules = rules_;
+    if (!all(Method::template run<false>(lanes))) run_careful(lanes);
+    ADAPOOL_MAPS(k, Method::kWindowsOut) {
+      T* at = window_at(out_[k], ow, c);
+      store_window(at, at + to_next_row(out_[k]), lanes.out[k].v);
     }
-    for (int k = 0; k < Method::kCellsOut; ++k) {
-      store(cell_at(p_.cells_out[k], ow, c), lanes.cells_out[k]);
-    }
+    if constexpr (Method::kCellsOut > 0) store(cell_at(p_.cell_out, ow, c), lanes.cell_out);
     if constexpr (Method::kBetaGradient) keep_beta_gradient(lanes.beta_gradient, ow, c, done, kLanes);
   }
 
-  // Copied both ways, so that the address of `lanes` is never taken and they stay in registers.
-  static ADAPOOL_INLINE void again_generally(Lanes<Method, false>& lanes) {
-    Lanes<Method, true> general;
-    for (int k = 0; k < Method::kWindowsIn; ++k) {
-      ADAPOOL_EACH(i) general.windows_in[k][i] = lanes.windows_in[k][i];
-    }
-    for (int k = 0; k < Method::kCellsIn; ++k) general.cells_in[k] = lanes.cells_in[k];
-    general.beta = lanes.beta;
-    general.factor = lanes.factor;
-    general.weight_grad = lanes.weight_grad;
-    general.inverse_count = splat(0.25F);
-    ADAPOOL_EACH(i) general.keep[i] = every();
+  // Through a copy, which may lie in memory: the lanes themselves stay in registers.
+  ADAPOOL_INLINE void run_careful(L& lanes) const {
+    L general = lanes;
+    ADAPOOL_MAPS(i, 4) general.keep[i] = every(0.0F);
     run_general<Method>(general);
-    for (int k = 0; k < Method::kWindowsOut; ++k) {
-      ADAPOOL_EACH(i) lanes.windows_out[k][i] = general.windows_out[k][i];
-    }
-    for (int k = 0; k < Method::kCellsOut; ++k) lanes.cells_out[k] = general.cells_out[k];
-    if constexpr (Method::kBetaGradient) lanes.beta_gradient = general.beta_gradient;
+    ADAPOOL_MAPS(k, Method::kWindowsOut) lanes.out[k] = general.out[k];
+    lanes.cell_out = general.cell_out;
+    lanes.beta_gradient = general.beta_gradient;
   }
 
   ADAPOOL_INLINE void load_window(const T* top, const T* bottom, Vec v[4]) const {
@@ -202,43 +184,41 @@ class Walk {
   // --- up to kLanes windows, any of them cut by the border
 
   __attribute__((noinline)) void partial(int64_t ow, int64_t c, int count) {
-    Lanes<Method, true> lanes;
-    for (int k = 0; k < Method::kWindowsIn; ++k) {
-      load_partial(p_.windows_in[k], ow, c, count, lanes.windows_in[k]);
-    }
-    for (int k = 0; k < Method::kCellsIn; ++k) {
+    L lanes;
+    for (int k = 0; k < Method::kWindowsIn; ++k) load_partial(in_[k], ow, c, count, lanes.in[k].v);
+    if constexpr (Method::kCellsIn > 0) {
       T buffer[kLanes] = {};
-      __builtin_memcpy(buffer, cell_at(p_.cells_in[k], ow, c), count * sizeof(T));
-      lanes.cells_in[k] = load(buffer);
+      __builtin_memcpy(buffer, cell_at(p_.cell_in, ow, c), count * sizeof(T));
+      lanes.cell = load(buffer);
     }
     lanes.beta = beta_at(ow, c, count);
     mark_border(lanes, ow);
-    lanes.weight_grad = p_.weight_grad;
+    lanes.rules = rules_;
     run_general<Method>(lanes);
     for (int k = 0; k < Method::kWindowsOut; ++k) {
-      store_partial(p_.windows_out[k], ow, c, count, lanes.windows_out[k]);
+      store_partial(out_[k], ow, c, count, lanes.out[k].v);
     }
-    for (int k = 0; k < Method::kCellsOut; ++k) {
+    if constexpr (Method::kCellsOut > 0) {
       T buffer[kLanes];
-      store(buffer, lanes.cells_out[k]);
-      __builtin_memcpy(cell_at(p_.cells_out[k], ow, c), buffer, count * sizeof(T));
+      store(buffer, lanes.cell_out);
+      __builtin_memcpy(cell_at(p_.cell_out, ow, c), buffer, count * sizeof(T));
     }
     if constexpr (Method::kBetaGradient) keep_beta_gradient(lanes.beta_gradient, ow, c, 0, count);
   }
 
   // Which pixels of each window lie in the image.
-  ADAPOOL_INLINE void mark_border(Lanes<Method, true>& lanes, int64_t ow) const {
-    const int64_t right = p_.width - (2 * ow + 1);  // right columns that exist from lane 0 on
+  ADAPOOL_INLINE void mark_border(L& lanes, int64_t ow) const {
+    const int64_t right = width_ - (2 * ow + 1);  // right columns that exist from lane 0 on
     const float reach = right > 2 * kLanes ? 2.0F * kLanes : static_cast<float>(right);
-    const Vec column = kChannelsLast ? zero() : lane_numbers() * 2.0F;
-    lanes.keep[0] = every();
+    const Vec column = kChannelsLast ? Vec{} : lane_numbers() * 2.0F;
+    lanes.keep[0] = every(0.0F);
     lanes.keep[1] = less(column, splat(reach));
-    lanes.keep[2] = less(zero(), splat(two_rows_ ? 1.0F : 0.0F));
+    lanes.keep[2] = less(Vec{}, splat(two_rows_ ? 1.0F : 0.0F));
     lanes.keep[3] = both(lanes.keep[1], lanes.keep[2]);
     const Vec columns = where(lanes.keep[1], splat(1.0F)) + 1.0F;
     const Vec number = two_rows_ ? columns * 2.0F : columns;
     lanes.inverse_count = splat(1.0F) / number;  // of a power of two: exact
-    lanes.factor = p_.gain == 0.0F ? number : splat(p_.gain);
+    lanes.factor = p_.gain == 0.0 ? number : splat(static_cast<float>(p_.gain));
   }
 
   // Elements of one row of `map` that belong to `count` windows from `ow` on.
@@ -291,8 +271,8 @@ class Walk {
 
   // Pixels in no window (an odd size without ceil_mode) get 0; those below with the last row.
   ADAPOOL_INLINE void clear_uncovered(const Map& map) const {
-    const int64_t covered = 2 * p_.out_width;
-    const int64_t last = 2 * p_.out_height;
+    const int64_t covered = 2 * out_width_;
+    const int64_t last = 2 * out_height_;
     const int64_t planes = kChannelsLast ? p_.channels : 1;
     if (map.cols > covered) {
       for (int64_t row = 2 * oh_; row < 2 * oh_ + 2 && row < map.rows; ++row) {
@@ -300,7 +280,7 @@ class Walk {
         __builtin_memset(at, 0, (map.cols - covered) * planes * sizeof(T));
       }
     }
-    if (oh_ == p_.out_height - 1 && map.rows > last) {
+    if (oh_ == out_height_ - 1 && map.rows > last) {
       T* at = static_cast<T*>(map.data) + offset(map.rows, map.cols, last, 0, c_);
       __builtin_memset(at, 0, (map.rows - last) * map.cols * planes * sizeof(T));
     }
@@ -309,21 +289,21 @@ class Walk {
   // --- beta
 
   ADAPOOL_INLINE Vec beta_at(int64_t ow, int64_t c, int count) const {
-    if constexpr (!Method::kBeta) return zero();
+    if constexpr (!Method::kBeta) return Vec{};
     const Beta& b = p_.beta;
-    const T* at = static_cast<const T*>(b.data) + n_ * b.batch + c * b.channel + oh_ * b.row +
-                  ow * b.col;
-    const int64_t stride = kChannelsLast ? b.channel : b.col;
-    if (stride == 0) return splat(to_float(*at));
+    const T* at = static_cast<const T*>(b.data) + n_ * b.batch + c * b.channel + oh_ * b.space[1] +
+                  ow * b.space[2];
+    const int64_t stride = kChannelsLast ? b.channel : b.space[2];
+    if (stride == 0) return splat(to_number(*at));
     if (stride == 1 && count == kLanes) return load(at);
     Vec v{};
-    for (int i = 0; i < count; ++i) v[i] = to_float(at[i * stride]);
+    for (int i = 0; i < count; ++i) v[i] = to_number(at[i * stride]);
     return v;
   }
 
   ADAPOOL_INLINE void keep_beta_gradient(Vec v, int64_t ow, int64_t c, int done, int count) {
     if (p_.beta_map != nullptr) {
-      float* at = p_.beta_map + offset(p_.out_height, p_.out_width, oh_, ow, c);
+      float* at = static_cast<float*>(p_.beta_map) + offset(out_height_, out_width_, oh_, ow, c);
       if (count == kLanes) {
         store(at, v);
       } else {
@@ -349,7 +329,7 @@ class Walk {
 
   ADAPOOL_INLINE void finish_sums() const {
     const int64_t count = kChannelsLast ? p_.channels : 1;
-    float* out = p_.beta_rows + (n_ * p_.out_height + oh_) * p_.channels + c_;
+    float* out = static_cast<float*>(p_.beta_rows) + (n_ * out_height_ + oh_) * p_.channels + c_;
     for (int64_t c = 0; c < count; ++c) {
       float sum = sums_[c];
       for (int i = 1; i < kLanes; ++i) sum += sums_[i * count + c];
@@ -358,6 +338,9 @@ class Walk {
   }
 
   const Problem& p_;
+  const int64_t height_, width_, out_height_, out_width_;
+  Map in_[kMaxWindows], out_[2];
+  const Rules<float> rules_{p_.weight_grad, p_.drop, p_.huber, static_cast<float>(p_.delta)};
   int64_t n_ = 0;
   int64_t c_ = 0;
   int64_t oh_ = 0;
@@ -371,15 +354,19 @@ void walk_rows(const Problem& problem, int64_t begin, int64_t end) {
   Walk<Method, T, kChannelsLast>(problem).rows(begin, end);
 }
 
-// Picks the walk by type and layout.
+// Picks the walk by type and layout; rows of windows, (n, oh) or (n, c, oh).
 template <class Method>
 void walk(const Problem& problem, int64_t begin, int64_t end) {
-  if (problem.bfloat16) {
-    problem.channels_last ? walk_rows<Method, BFloat16, true>(problem, begin, end)
-                          : walk_rows<Method, BFloat16, false>(problem, begin, end);
-  } else {
-    problem.channels_last ? walk_rows<Method, float, true>(problem, begin, end)
-                          : walk_rows<Method, float, false>(problem, begin, end);
+  const auto by_layout = [&](auto type) {
+    typedef decltype(type) T;
+    problem.channels_last ? walk_rows<Method, T, true>(problem, begin, end)
+                          : walk_rows<Method, T, false>(problem, begin, end);
+  };
+  switch (problem.type) {
+    case Type::kFloat: return by_layout(0.0F);
+    case Type::kBFloat16: return by_layout(BFloat16{});
+    case Type::kHalf: return by_layout(Half{});
+    case Type::kDouble: return;  // has no walk: rows.h
   }
 }
 

@@ -1,158 +1,243 @@
-// The two weightings of a window, lane by lane: eDSCW (softmax of the similarity to the mean) and eM
-// (softmax of the values), and what gradients of the weights are to the values.
+// The weightings of a window, lane by lane: eDSCW (softmax of the similarity to the mean), eM (softmax of
+// the values) and IDW (inverse distance to the mean). Each gives
 //
-// kGeneral = false is the inner loop: whole windows of ordinary values. It reports the lanes in which
-// it doesn't hold, and the caller then runs kGeneral = true, which holds for all finite values and for
-// windows cut by the border. In lanes where the first holds both give the same bits, so a result never
-// depends on the neighbours that share its vector.
+// - compute(window): e, the weights before they are normalised, and their sum `total`; also `ordinary`,
+//   the lanes in which that holds (all, if the window is general);
+// - origin(): what is subtracted from the values before they are averaged for the weights' gradient;
+// - score_gradient(window, d, out): what d_i = w_i (G_i - Σ w_j G_j) are to the values.
 #pragma once
 
-#include "exponential.h"
+#include "lanes.h"
 
 namespace adapool::ADAPOOL_ISA {
 
-constexpr float kLargest = 0x1.fffffep127F;
-// Added to x² + m², which may be 0, and to (|x| - |m|)²: D(0, 0) comes out as 0.
-constexpr float kTiny = 0x1p-126F;
-
-template <bool kGeneral>
-struct Window {
-  Vec x[4];           // 0 where cut off
-  Mask keep[4];       // read if general
-  Vec inverse_count;  // 1/4, 1/2 or 1: exact
-};
-
-ADAPOOL_INLINE Vec sum_of(const Vec v[4]) { return (v[0] + v[1]) + (v[2] + v[3]); }
-// By pairs: with equal weights of equal values no rounding happens.
-ADAPOOL_INLINE Vec dot(const Vec a[4], const Vec b[4]) {
-  return fma(a[1], b[1], a[0] * b[0]) + fma(a[3], b[3], a[2] * b[2]);
-}
-
-template <bool kGeneral>
-ADAPOOL_INLINE void keep_only(const Window<kGeneral>& window, Vec e[4]) {
-  if constexpr (kGeneral) {
-    ADAPOOL_EACH(i) e[i] = where(window.keep[i], e[i]);
-  }
+template <class V>
+ADAPOOL_INLINE V reciprocal_of(V total) {
+  return divide(V{} + 1.0F, total);
 }
 
 // exp(D(x_i, m) - 1). With D - 1 = -(|x| - |m|)² / (x² + m²) nothing cancels, and the exponent lies in
 // [-1, 0].
-template <bool kGeneral>
+template <class W, bool kSlopes>
 struct Edscw {
-  Vec e[4];
-  Vec total;
-  Vec mean;
-  Vec mean_size;      // |m|
-  Vec x_size[4];      // |x_i|
-  Vec reciprocal[4];  // of x_i² + m², if slopes are wanted
-  Mask ordinary;      // lanes in which no square over- or underflows
+  typedef typename W::S S;
+  typedef typename W::V V;
+  typedef typename W::M M;
+  typedef Simd<S> Limits;
 
-  template <bool kSlopes>
-  ADAPOOL_INLINE void compute(const Window<kGeneral>& window) {
-    const Vec* x = window.x;
-    mean = (((x[0] + x[1]) + x[2]) + x[3]) * window.inverse_count;
-    if constexpr (kGeneral) {
-      // The sum of values near the largest float overflows where their mean does not.
-      Vec parts[4];
-      ADAPOOL_EACH(i) parts[i] = x[i] * window.inverse_count;
-      const Vec careful = ((parts[0] + parts[1]) + parts[2]) + parts[3];
-      mean = select(at_most(absolute(mean), splat(kLargest)), mean, careful);
-    }
+  Values<V, W::N> e;
+  Values<V, W::N> reciprocal;  // of x_i² + m², if slopes are wanted
+  V total, mean, mean_size;
+  M ordinary;  // lanes in which no square over- or underflows
+
+  ADAPOOL_INLINE void compute(W& window) {
+    const auto& x = window.x;
+    const int count = window.size();
+    e.lend(window.room);
+    if constexpr (kSlopes) reciprocal.lend(window.room);
+    mean = window.mean();
     mean_size = absolute(mean);
-    const Vec mean_square = mean * mean;
-    const Vec mean_square_tiny = mean_square + kTiny;
-    Vec denominator[4];
-    ADAPOOL_EACH(i) {
-      x_size[i] = absolute(x[i]);
-      denominator[i] = fma(x[i], x[i], mean_square_tiny);
-    }
-    ordinary = both(at_most(splat(0x1p-60F), mean_square),
-                    at_most(sum_of(denominator), splat(0x1p60F)));
-    // Windows of zeros are common behind a ReLU and are right as they stand.
-    if (kGeneral || !all(ordinary)) ordinary = either(ordinary, equal(sum_of(x_size), zero()));
-    ADAPOOL_EACH(i) {
-      const Vec difference = x_size[i] - mean_size;
-      const Vec numerator = fnma(difference, difference, splat(-kTiny));
-      Vec t;
+    const V square = mean * mean;
+    const V square_tiny = square + Limits::kTiny;
+    if constexpr (W::kGeneral) ordinary = find_ordinary(window, square, square_tiny);
+    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA {
+      const V denominator = fma(x[i], x[i], square_tiny);
+      const V difference = absolute(x[i]) - mean_size;
+      const V numerator = fnma(difference, difference, splat(-Limits::kTiny));
+      V t;
       if constexpr (kSlopes) {
-        reciprocal[i] = divide(splat(1.0F), denominator[i]);
+        reciprocal[i] = reciprocal_of(denominator);
         t = numerator * reciprocal[i];
       } else {
-        t = divide(numerator, denominator[i]);
+        t = divide(numerator, denominator);
       }
-      if constexpr (kGeneral) t = select(ordinary, t, scaled_exponent(i));
-      e[i] = exp_unit(t);
-    }
-    keep_only(window, e);
-    total = sum_of(e);
+      if constexpr (W::kGeneral) t = select(ordinary, t, scaled_exponent(x[i]));
+      e[i] = window.kept(i, exp_unit(t));
+    });
+    total = sum_of(e, count);
+    if constexpr (!W::kGeneral) ordinary = find_ordinary(window, square, square_tiny);
   }
 
-  // What d_i, the gradients of the scores, are to x: d_k·D_x(x_k, m) + (1/K)·Σ d_i·D_m(x_i, m).
-  ADAPOOL_INLINE void score_gradient(const Window<kGeneral>& window, const Vec d[4],
-                                     Vec out[4]) const {
-    Vec by_mean[4];
-    ADAPOOL_EACH(i) {
+  ADAPOOL_INLINE V origin() const { return V{}; }
+
+  // d_k·D_x(x_k, m) + (1/K)·Σ d_i·D_m(x_i, m).
+  ADAPOOL_INLINE void score_gradient(W& window, const Values<V, W::N>& d,
+                                     Values<V, W::N>& out) const {
+    const auto& x = window.x;
+    const int count = window.size();
+    Values<V, W::N> by_mean;
+    by_mean.lend(window.room);
+    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA {
+      const V x_size = absolute(x[i]);
       // 2(m² - x²)/(x² + m²)², factor by factor: the square of a reciprocal may overflow.
-      const Vec slope = ((mean_size - x_size[i]) * reciprocal[i]) *
-                        ((mean_size + x_size[i]) * reciprocal[i]) * 2.0F;
-      const Vec part = d[i] * slope;
-      Vec by_x = mean_size * part;
-      by_mean[i] = x_size[i] * part;
-      if constexpr (kGeneral) {
-        Vec size, a, b;
-        scaled(i, size, a, b);
-        const Vec square = fma(a, a, b * b);
-        const Vec scaled_slope = ((b - a) * (b + a) * 2.0F) / (square * square);
+      const V slope = ((mean_size - x_size) * reciprocal[i]) *
+                      ((mean_size + x_size) * reciprocal[i]) * S(2);
+      const V part = d[i] * slope;
+      V by_x = mean_size * part;
+      by_mean[i] = x_size * part;
+      if constexpr (W::kGeneral) {
+        V size, a, b;
+        scaled(x_size, size, a, b);
+        const V square = fma(a, a, b * b);
+        const V scaled_slope = ((b - a) * (b + a) * S(2)) / (square * square);
         // Divided last: d is as small as x where both are tiny.
-        const Mask none = equal(size, zero());
+        const M none = equal(size, V{});
         by_x = select(ordinary, by_x, where_not(none, d[i] * (b * scaled_slope) / size));
         by_mean[i] = select(ordinary, by_mean[i], where_not(none, d[i] * (a * scaled_slope) / size));
       }
       // The sign of 0 is 0: there D has a kink.
-      out[i] = select(equal(x_size[i], zero()), zero(), signed_as(by_x, window.x[i]));
-    }
-    Vec shared = signed_as(-sum_of(by_mean) * window.inverse_count, mean);
-    if constexpr (kGeneral) shared = select(equal(mean_size, zero()), zero(), shared);
-    ADAPOOL_EACH(i) out[i] = out[i] + shared;
+      out[i] = where_not(equal(x_size, V{}), flip_sign_by(by_x, x[i]));
+      if constexpr (W::kMasked) by_mean[i] = window.kept(i, by_mean[i]);
+    });
+    V shared = flip_sign_by(-window.lanes.per_count(sum_of(by_mean, count)), mean);
+    if constexpr (W::kGeneral) shared = where_not(equal(mean_size, V{}), shared);
+    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA { out[i] = out[i] + shared; });
   }
 
  private:
-  static ADAPOOL_INLINE Vec signed_as(Vec value, Vec sign) {
-    return floats_of(bits_of(value) ^ (bits_of(sign) & 0x80000000U));
+  ADAPOOL_INLINE M find_ordinary(const W& window, V square, V square_tiny) const {
+    const auto& x = window.x;
+    const V sum = sum_by<W::N, V>(window.size(), [&](int i) ADAPOOL_LAMBDA {
+      return fma(x[i], x[i], square_tiny);
+    });
+    M found = both(at_most(splat(Limits::kSmallSquare), square),
+                   at_most(sum, splat(Limits::kLargeSquare)));
+    // Windows of zeros are common behind a ReLU and are right as they stand.
+    if (W::kGeneral || !all(found)) {
+      const V sizes = sum_by<W::N, V>(
+          window.size(), [&](int i) ADAPOOL_LAMBDA { return absolute(x[i]); });
+      found = either(found, equal(sizes, V{}));
+    }
+    return found;
   }
-  static ADAPOOL_INLINE Vec where_not(Mask m, Vec v) { return select(m, zero(), v); }
+  static ADAPOOL_INLINE V where_not(M m, V v) { return select(m, V{}, v); }
 
   // |x_i| and |m| divided by the larger of them; plain divisions, since it may be denormal.
-  ADAPOOL_INLINE void scaled(int i, Vec& size, Vec& a, Vec& b) const {
-    size = larger(x_size[i], mean_size);
-    a = x_size[i] / size;
+  ADAPOOL_INLINE void scaled(V x_size, V& size, V& a, V& b) const {
+    size = larger(x_size, mean_size);
+    a = x_size / size;
     b = mean_size / size;
   }
-  ADAPOOL_INLINE Vec scaled_exponent(int i) const {
-    Vec size, a, b;
-    scaled(i, size, a, b);
-    const Vec t = -((a - b) * (a - b)) / fma(a, a, b * b);
-    return select(equal(size, zero()), splat(-1.0F), t);
+  ADAPOOL_INLINE V scaled_exponent(V x) const {
+    V size, a, b;
+    scaled(absolute(x), size, a, b);
+    const V t = -((a - b) * (a - b)) / fma(a, a, b * b);
+    return select(equal(size, V{}), splat(S(-1)), t);
   }
 };
 
 // exp(x_i - max x).
-template <bool kGeneral>
+template <class W, bool kSlopes>
 struct Em {
-  Vec e[4];
-  Vec total;
+  typedef typename W::S S;
+  typedef typename W::V V;
 
-  ADAPOOL_INLINE void compute(const Window<kGeneral>& window) {
-    Vec x[4];
-    ADAPOOL_EACH(i) {
-      x[i] = window.x[i];
-      // The first place is in the image in every window.
-      if constexpr (kGeneral) x[i] = select(window.keep[i], x[i], window.x[0]);
+  Values<V, W::N> e;
+  V total;
+  typename W::M ordinary;
+
+  ADAPOOL_INLINE void compute(W& window) {
+    const auto& x = window.x;
+    const int count = window.size();
+    e.lend(window.room);
+    V top;
+    if constexpr (W::N == 4) {
+      const auto value = [&](int i) ADAPOOL_LAMBDA { return window.kept_or(i, x[i], x[0]); };
+      top = larger(larger(value(0), value(1)), larger(value(2), value(3)));
+    } else {
+      const V none = splat(-S(__builtin_inf()));
+      top = none;
+      for (int i = 0; i < count; ++i) top = larger(top, window.kept_or(i, x[i], none));
     }
-    const Vec top = larger(larger(x[0], x[1]), larger(x[2], x[3]));
-    ADAPOOL_EACH(i) e[i] = exp_nonpositive(x[i] - top);
-    keep_only(window, e);
-    total = sum_of(e);
+    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA {
+      e[i] = window.kept(i, exp_nonpositive(x[i] - top));
+    });
+    total = sum_of(e, count);
+    ordinary = every(S());
+  }
+
+  ADAPOOL_INLINE V origin() const { return V{}; }
+
+  ADAPOOL_INLINE void score_gradient(W& window, const Values<V, W::N>& d,
+                                     Values<V, W::N>& out) const {
+    each<W::N>(window.size(), [&](int i) ADAPOOL_LAMBDA { out[i] = d[i]; });
+  }
+};
+
+// d_min/d_i of the distances to the mean, |x_i - m| or huber's. Where some distance is 0 the weights are
+// constants: those positions share the weight, or are dropped (see ops/reference/weighting.py).
+template <class W, bool kSlopes>
+struct Idw {
+  typedef typename W::S S;
+  typedef typename W::V V;
+  typedef typename W::M M;
+
+  Values<V, W::N> e;
+  V total, mean;
+  M ordinary;
+  M some;  // windows with a distance of 0
+
+  ADAPOOL_INLINE void compute(W& window) {
+    const auto& x = window.x;
+    const int count = window.size();
+    const Rules<S>& rules = window.lanes.rules;
+    e.lend(window.room);
+    mean = window.mean();
+    ordinary = W::kGeneral ? every(S()) : W::is_finite(mean);
+    const V infinity = splat(S(__builtin_inf()));
+    V nearest = infinity;
+    V zeros{};
+    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA {
+      const V d = absolute(x[i] - mean);
+      const M zero = equal(d, V{});
+      zeros = zeros + window.kept(i, where(zero, splat(S(1))));
+      nearest = smaller(window.kept_or(i, select(zero, infinity, d), infinity), nearest);
+    });
+    some = less(V{}, zeros);
+    const M everywhere = equal(nearest, infinity);
+    nearest = select(everywhere, splat(S(1)), nearest);
+    const V long_nearest = rules.huber ? hypotenuse(rules.delta, nearest) + rules.delta : nearest;
+    // What positions at the mean weigh, and whether the others weigh nothing.
+    const V weight = rules.drop ? where(everywhere, splat(S(1))) : splat(S(1));
+    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA {
+      const V d = absolute(x[i] - mean);
+      const M zero = equal(d, V{});
+      const V divisor = select(zero, splat(S(1)), d);
+      V ratio = nearest / divisor;
+      if (rules.huber) {
+        const V longer = long_nearest / (hypotenuse(rules.delta, divisor) + rules.delta);
+        ratio = ratio * (ratio / select(equal(longer, V{}), splat(S(1)), longer));
+      }
+      if (!rules.drop) ratio = select(some, V{}, ratio);
+      e[i] = window.kept(i, select(zero, weight, ratio));
+    });
+    total = sum_of(e, count);
+  }
+
+  // Of the differences, which are what a small d_i divides: the rounding of x_i would drown them.
+  ADAPOOL_INLINE V origin() const { return mean; }
+
+  // The softmax's rule with the score -log d.
+  ADAPOOL_INLINE void score_gradient(W& window, const Values<V, W::N>& d,
+                                     Values<V, W::N>& out) const {
+    const Rules<S>& rules = window.lanes.rules;
+    each<W::N>(window.size(), [&](int i) ADAPOOL_LAMBDA {
+      const V difference = window.x[i] - mean;
+      V g = d[i];
+      if (rules.huber) g = g * (S(1) + rules.delta / hypotenuse(rules.delta, absolute(difference)));
+      g = g / select(equal(difference, V{}), splat(S(1)), difference);
+      out[i] = window.kept(i, select(some, V{}, -g));
+    });
+    const V shared = window.lanes.per_count(sum_of(out, window.size()));
+    each<W::N>(window.size(), [&](int i) ADAPOOL_LAMBDA { out[i] = out[i] - shared; });
+  }
+
+ private:
+  // √(δ² + d²), without squares that overflow or vanish.
+  static ADAPOOL_INLINE V hypotenuse(S delta, V d) {
+    const V high = larger(d, splat(delta));
+    const V ratio = smaller(d, splat(delta)) / high;
+    return high * root(fma(ratio, ratio, splat(S(1))));
   }
 };
 

@@ -4,9 +4,13 @@
 namespace adapool {
 namespace {
 
+bool has_type(ScalarType type) {
+  return type == ScalarType::Float || type == ScalarType::BFloat16;
+}
+
 Tensor enlarge_add(Tensor lr, Tensor residual, Tensor taps) {
   const int64_t scale = taps.size(0);
-  if (lr.scalar_type() != ScalarType::Float || !has_kernels(residual.scalar_type()) ||
+  if (lr.scalar_type() != ScalarType::Float || !has_type(residual.scalar_type()) ||
       !lr.is_cpu() || !residual.is_cpu() || lr.numel() == 0 || scale > kMaxEnlargement ||
       residual.size(1) > kMaxEnlargedChannels) {
     return reference<1>("enlarge_add", lr, residual, taps);
@@ -25,7 +29,7 @@ Tensor enlarge_add(Tensor lr, Tensor residual, Tensor taps) {
   p.lr = static_cast<const float*>(lr.data_ptr());
   p.residual = residual.data_ptr();
   p.taps = static_cast<const float*>(taps.data_ptr());
-  Tensor out = new_tensor({p.batch, p.channels, scale * p.height, scale * p.width},
+  Tensor out = new_tensor({{p.batch, p.channels, scale * p.height, scale * p.width}, 4},
                           Format::kContiguous, ScalarType::Float);
   p.out = static_cast<float*>(out.mutable_data_ptr());
   torch::stable::parallel_for(0, p.work_rows(), 1, [&p](int64_t begin, int64_t end) {

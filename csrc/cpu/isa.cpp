@@ -43,3 +43,6 @@ ADAPOOL_EXPORT void adapool_exp_unit(const float* in, float* out, int64_t count)
 ADAPOOL_EXPORT void adapool_exp_nonpositive(const float* in, float* out, int64_t count) {
   adapool::kernels().exp_nonpositive(in, out, count);
 }
+ADAPOOL_EXPORT void adapool_exp_double(const double* in, double* out, int64_t count) {
+  adapool::kernels().exp_double(in, out, count);
+}

@@ -7,28 +7,44 @@
 
 namespace adapool {
 
-// Runs rows [begin, end) of Problem::work_rows().
+// Runs a share [begin, end) of a Problem: of its rows of windows, or of its units (common/shares.h).
 using Kernel = void (*)(const Problem&, int64_t begin, int64_t end);
 using Enlarge = void (*)(const Enlargement&, int64_t begin, int64_t end);
 using Function = void (*)(const float* in, float* out, int64_t count);
 
+enum Weighting { kAda, kEdscw, kEm, kIdw, kWeightings };
+// windows_in, cell_in → windows_out, cell_out; AdaPool has two masks, the others one
+enum Method {
+  kPool,               // x → y
+  kPoolMasks,          // x → masks, y
+  kPoolBackward,       // x; grad → grad_x
+  kPoolMasksBackward,  // x, masks' gradients; grad → grad_x
+  kPoolMethods
+};
+enum UnpoolMethod {
+  kUnpool,                // edscw, em; y → u
+  kUnpoolSingle,          // mask; y → u
+  kUnpoolBackward,        // grad, edscw, em; y → grad_edscw, grad_em, grad_y
+  kUnpoolSingleBackward,  // grad, mask; y → grad_mask, grad_y
+  kUnpoolLike,            // x; y → u
+  kUnpoolLikeBackward,    // grad, x; y → grad_x, grad_y
+  kUnpoolMethods
+};
+
+struct Methods {
+  Kernel pool[kWeightings][kPoolMethods];
+  Kernel unpool[kUnpoolMethods];
+};
+
 struct Kernels {
   const char* isa;
-  // windows_in, cells_in → windows_out, cells_out
-  Kernel pool;                  // x → y
-  Kernel pool_masks;            // x → edscw, em, y
-  Kernel pool_backward;         // x; grad → grad_x
-  Kernel pool_masks_backward;   // x, grad_edscw, grad_em; grad → grad_x
-  Kernel unpool;                // edscw, em; y → u
-  Kernel unpool_single;         // mask; y → u
-  Kernel unpool_backward;       // grad, edscw, em; y → grad_edscw, grad_em, grad_y
-  Kernel unpool_single_backward;  // grad, mask; y → grad_mask, grad_y
-  Kernel unpool_like;           // x; y → u
-  Kernel unpool_like_backward;  // grad, x; y → grad_x, grad_y
+  const Methods* walks;    // of 2x2 windows (Problem::is_2x2)
+  const Methods* general;  // of any
   Enlarge enlarge_add;
   // The exponentials over arrays, for the tests of their error.
   Function exp_unit;
   Function exp_nonpositive;
+  void (*exp_double)(const double* in, double* out, int64_t count);
 };
 
 namespace baseline {
@@ -47,3 +63,20 @@ extern const Kernels kKernels;
 const Kernels& kernels();
 
 }  // namespace adapool
+
+// The kernels `run` of all methods: a new pooling is a line here. For files that include
+// common/methods.h and are compiled once per instruction set.
+#define ADAPOOL_POOLS(run, First, mixed)                                         \
+  {                                                                              \
+    run<Pool<First, mixed, false>>, run<Pool<First, mixed, true>>,               \
+        run<PoolBackward<First, mixed, false>>, run<PoolBackward<First, mixed, true>> \
+  }
+#define ADAPOOL_METHODS(run)                                                     \
+  {                                                                              \
+    {ADAPOOL_POOLS(run, Edscw, true), ADAPOOL_POOLS(run, Edscw, false),          \
+     ADAPOOL_POOLS(run, Em, false), ADAPOOL_POOLS(run, Idw, false)},             \
+    {                                                                            \
+      run<Unpool<false>>, run<Unpool<true>>, run<UnpoolBackward<false>>,         \
+          run<UnpoolBackward<true>>, run<UnpoolLike>, run<UnpoolLikeBackward>    \
+    }                                                                            \
+  }
