@@ -6,35 +6,53 @@
 
 namespace adapool::ADAPOOL_ISA {
 
+// Coefficients of the polynomials, from the highest down to 1.
+constexpr float kUnitTerms[] = {0x1.aa544ep-13F, 0x1.4d4eccp-9F,  0x1.54d4c2p-6F,
+                                0x1.fff8dap-4F,  0x1.ffffdep-2F, 1.0F};
+constexpr float kTerms[] = {0x1.0fa7d8p-7F,  0x1.573adp-5F,   0x1.555a6ep-3F,
+                            0x1.fffdc4p-2F, 0x1.fffff6p-1F, 1.0F};
+
+// Number by number side by side: their chains of multiplications overlap, and a coefficient is fetched
+// once for all.
+template <int n>
+ADAPOOL_INLINE void polynomial(const float (&terms)[6], const Vec (&t)[n], Vec (&p)[n]) {
+  ADAPOOL_UNROLL for (int i = 0; i < n; ++i) p[i] = splat(terms[0]);
+  ADAPOOL_UNROLL for (int k = 1; k < 6; ++k) {
+    const Vec term = splat(terms[k]);
+    ADAPOOL_UNROLL for (int i = 0; i < n; ++i) p[i] = fma(p[i], t[i], term);
+  }
+}
+
 // exp(t) for t in [-1, 0], as the square of exp(t / 2): no range to reduce, and near -1, where a
 // polynomial's terms cancel, less to lose. Relative minimax fit with exp(0) = 1 exactly, so that a flat
 // window gets equal weights whose sum is a power of two.
-ADAPOOL_INLINE Vec exp_unit(Vec t) {
-  Vec p = splat(0x1.aa544ep-13F);
-  p = fma(p, t, splat(0x1.4d4eccp-9F));
-  p = fma(p, t, splat(0x1.54d4c2p-6F));
-  p = fma(p, t, splat(0x1.fff8dap-4F));
-  p = fma(p, t, splat(0x1.ffffdep-2F));
-  p = fma(p, t, splat(1.0F));
-  return p * p;
+template <int n>
+ADAPOOL_INLINE void exp_unit(Vec (&t)[n]) {
+  Vec p[n];
+  polynomial(kUnitTerms, t, p);
+  ADAPOOL_UNROLL for (int i = 0; i < n; ++i) t[i] = p[i] * p[i];
 }
 
 // exp(t) for t ≤ 0, down to denormals, 0 from about -103.98 on and for -inf.
-ADAPOOL_INLINE Vec exp_nonpositive(Vec t) {
-  // Far below the last denormal, and finite, so that -inf - n·ln 2 doesn't become NaN.
-  t = larger(splat(-110.0F), t);
+template <int n>
+ADAPOOL_INLINE void exp_nonpositive(Vec (&t)[n]) {
   const Vec round = splat(0x1.8p23F);
-  const Vec n = fma(t, splat(0x1.715476p0F), round) - round;
-  // ln 2 in two parts; n times the first is exact, also without a fused multiply-add.
-  Vec r = fnma(n, splat(0x1.63p-1F), t);
-  r = fnma(n, splat(-0x1.bd0106p-13F), r);
-  Vec p = splat(0x1.0fa7d8p-7F);
-  p = fma(p, r, splat(0x1.573adp-5F));
-  p = fma(p, r, splat(0x1.555a6ep-3F));
-  p = fma(p, r, splat(0x1.fffdc4p-2F));
-  p = fma(p, r, splat(0x1.fffff6p-1F));
-  p = fma(p, r, splat(1.0F));
-  return scale(p, n);
+  Vec r[n], whole[n], p[n];
+  ADAPOOL_UNROLL for (int i = 0; i < n; ++i) {
+    // Far below the last denormal, and finite, so that -inf - n·ln 2 doesn't become NaN.
+    r[i] = larger(splat(-110.0F), t[i]);
+    whole[i] = fma(r[i], splat(0x1.715476p0F), round) - round;
+    if constexpr (kFused) {
+      // The product is exact, and ln 2 is near enough: 150 times its error is 3e-7.
+      r[i] = fnma(whole[i], splat(0x1.62e43p-1F), r[i]);
+    } else {
+      // ln 2 in two parts; a whole number times the first is exact.
+      r[i] = fnma(whole[i], splat(0x1.63p-1F), r[i]);
+      r[i] = fnma(whole[i], splat(-0x1.bd0106p-13F), r[i]);
+    }
+  }
+  polynomial(kTerms, r, p);
+  ADAPOOL_UNROLL for (int i = 0; i < n; ++i) t[i] = scale(p[i], whole[i]);
 }
 
 // The same of double: ln 2 in two parts, then the series itself, which is exact to the last bit or two.
@@ -56,6 +74,14 @@ ADAPOOL_INLINE Wide exp_nonpositive(Wide t) {
   const Wide first = reinterpret_cast<Wide>((half + 1023) << 52);
   return p * first * reinterpret_cast<Wide>((whole - half + 1023) << 52);
 }
-ADAPOOL_INLINE Wide exp_unit(Wide t) { return exp_nonpositive(t); }
+
+template <int n>
+ADAPOOL_INLINE void exp_nonpositive(Wide (&t)[n]) {
+  for (int i = 0; i < n; ++i) t[i] = exp_nonpositive(t[i]);
+}
+template <int n>
+ADAPOOL_INLINE void exp_unit(Wide (&t)[n]) {
+  exp_nonpositive(t);
+}
 
 }  // namespace adapool::ADAPOOL_ISA

@@ -16,8 +16,8 @@ ADAPOOL_INLINE void each(int count, F f) {
   if constexpr (N == 0) {
     for (int i = 0; i < count; ++i) f(i);
   } else {
-    static_assert(N <= 4, "unrolled below");
-    _Pragma("GCC unroll 4") for (int i = 0; i < N; ++i) f(i);
+    static_assert(N <= 8, "unrolled below");
+    ADAPOOL_UNROLL for (int i = 0; i < N; ++i) f(i);
   }
 }
 

@@ -22,6 +22,8 @@
 #endif
 
 #define ADAPOOL_INLINE inline __attribute__((always_inline))
+// Before a short loop over values that shall stay in registers.
+#define ADAPOOL_UNROLL _Pragma("GCC unroll 8")
 
 namespace adapool::ADAPOOL_ISA {
 
@@ -37,6 +39,13 @@ typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+// Whether fma and fnma round once.
+#if defined(__FMA__) || defined(__AVX512F__) || (defined(__ARM_NEON) && defined(__aarch64__))
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
 
 ADAPOOL_INLINE Vec splat(float value) { return Vec{} + value; }
 ADAPOOL_INLINE Bits bits_of(Vec a) { return reinterpret_cast<Bits>(a); }

@@ -19,7 +19,7 @@ __attribute__((noinline)) void run_general(Lanes<float, 4>& lanes) {
 }
 
 // A loop over the maps, unrolled: what is of 2x2 windows stays in registers.
-#define ADAPOOL_MAPS(k, n) _Pragma("GCC unroll 4") for (int k = 0; k < (n); ++k)
+#define ADAPOOL_MAPS(k, n) ADAPOOL_UNROLL for (int k = 0; k < (n); ++k)
 
 template <class Method, class T, bool kChannelsLast>
 class Walk {

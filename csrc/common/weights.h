@@ -16,6 +16,27 @@ ADAPOOL_INLINE V reciprocal_of(V total) {
   return divide(V{} + 1.0F, total);
 }
 
+// The exponentials of e, within a window; what is cut off weighs 0.
+template <bool kUnit, class W, class V, int N>
+ADAPOOL_INLINE void exp_all(const W& window, Values<V, N>& e) {
+  const auto some = [&](int at, auto& t) ADAPOOL_LAMBDA {
+    constexpr int n = sizeof(t) / sizeof(V);
+    ADAPOOL_UNROLL for (int i = 0; i < n; ++i) t[i] = e[at + i];
+    if constexpr (kUnit) {
+      exp_unit(t);
+    } else {
+      exp_nonpositive(t);
+    }
+    ADAPOOL_UNROLL for (int i = 0; i < n; ++i) e[at + i] = window.kept(at + i, t[i]);
+  };
+  V four[4], one[1];
+  if constexpr (N == 4) return some(0, four);
+  const int count = window.size();
+  int at = 0;
+  for (; at + 4 <= count; at += 4) some(at, four);
+  for (; at < count; ++at) some(at, one);
+}
+
 // exp(D(x_i, m) - 1). With D - 1 = -(|x| - |m|)² / (x² + m²) nothing cancels, and the exponent lies in
 // [-1, 0].
 template <class W, bool kSlopes>
@@ -52,8 +73,9 @@ struct Edscw {
         t = divide(numerator, denominator);
       }
       if constexpr (W::kGeneral) t = select(ordinary, t, scaled_exponent(x[i]));
-      e[i] = window.kept(i, exp_unit(t));
+      e[i] = t;
     });
+    exp_all<true>(window, e);
     total = sum_of(e, count);
     if constexpr (!W::kGeneral) ordinary = find_ordinary(window, square, square_tiny);
   }
@@ -149,9 +171,8 @@ struct Em {
       top = none;
       for (int i = 0; i < count; ++i) top = larger(top, window.kept_or(i, x[i], none));
     }
-    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA {
-      e[i] = window.kept(i, exp_nonpositive(x[i] - top));
-    });
+    each<W::N>(count, [&](int i) ADAPOOL_LAMBDA { e[i] = x[i] - top; });
+    exp_all<false>(window, e);
     total = sum_of(e, count);
     ordinary = every(S());
   }

@@ -19,8 +19,16 @@ void over_array(const S* in, S* out, int64_t count) {
   }
 }
 
-Vec exp_unit_of(Vec t) { return exp_unit(t); }
-Vec exp_nonpositive_of(Vec t) { return exp_nonpositive(t); }
+Vec exp_unit_of(Vec t) {
+  Vec one[] = {t};
+  exp_unit(one);
+  return one[0];
+}
+Vec exp_nonpositive_of(Vec t) {
+  Vec one[] = {t};
+  exp_nonpositive(one);
+  return one[0];
+}
 Wide exp_double_of(Wide t) { return exp_nonpositive(t); }
 
 #define ADAPOOL_STRING_OF(name) #name
