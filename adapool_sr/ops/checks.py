@@ -119,7 +119,7 @@ def make_beta(beta: float | Tensor, x: Tensor, out: Sequence[int], of: str = "x"
             f"beta must broadcast to the output's shape {tuple(target)}, "
             f"got shape {tuple(beta.shape)}"
         )
-    return beta.reshape(shape)
+    return beta if beta.dim() == x.dim() else beta.reshape(shape)
 
 
 def check_y(y: Tensor, x_shape: Sequence[int], geometry: Geometry, of: str) -> None:

@@ -8,11 +8,12 @@ Downsampling", IEEE TIP 32, 2023 (arXiv 2111.00772).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from adapool_sr.ops import build, library, reference
 from adapool_sr.ops.checks import (
@@ -64,25 +65,23 @@ def _load_native() -> bool:
 _load_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _ops() -> Any:
-    """Where the operators are found: all three places have the same names and arguments."""
+def _call(name: str, vector: bool, inputs: tuple[Any, ...], size: Sequence[int] = ()) -> Any:
+    """Run an operator, or its overload for vectors; ``size`` is that of an argument ``int[] size``.
+
+    Where the dispatcher has no way, the reference runs: it has the same names and arguments.
+    """
+    # Operators with registered autograd don't go through torch.func, nor into an ONNX file, nor
+    # forward-mode derivatives through any; a symbol does not fit an argument of ints.
     if not torch.compiler.is_dynamo_compiling() and (
-        torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
+        torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.onnx.is_in_onnx_export()
     ):
-        # Operators with registered autograd don't go through torch.func, nor into an ONNX file.
-        return reference
+        return getattr(reference, name)(*inputs)
+    if size and any(isinstance(n, torch.SymInt) for n in size):
+        return getattr(reference, name)(*inputs)
     _load_native()
-    return getattr(torch.ops, _namespace)
-
-
-def _op(name: str, vector: bool = False, size: Sequence[int] = ()) -> Callable[..., Any]:
-    """The operator, or its overload for vectors; ``size`` is that of an argument ``int[] size``."""
-    # A symbol does not fit an argument of ints.
-    ops = reference if any(isinstance(n, torch.SymInt) for n in size) else _ops()
-    packet = getattr(ops, name)
-    if ops is reference:
-        return packet  # type: ignore[no-any-return]
-    return packet.vector if vector else packet.default  # type: ignore[no-any-return]
+    return library.call(_namespace, name, vector, inputs)
 
 
 def _batched(x: Tensor, rank: int) -> Tensor:
@@ -120,8 +119,9 @@ def single_pool(
     """
     check_map("x", x, rank)
     kernel, stride, padding, ceil, _ = make_geometry(*window, tuple(x.shape[-rank:]))
-    op = _op(f"{method}_pool_masks" if return_masks else f"{method}_pool", vector)
-    result = op(_batched(x, rank), kernel, stride, padding, ceil, weight_grad, *arguments)
+    name = f"{method}_pool_masks" if return_masks else f"{method}_pool"
+    window_ = (kernel, stride, padding, ceil, weight_grad)
+    result = _call(name, vector, (_batched(x, rank), *window_, *arguments))
     if x.dim() == rank + 2:
         return result
     return tuple(t.squeeze(0) for t in result) if return_masks else result.squeeze(0)
@@ -157,9 +157,9 @@ def ada_pool(
     arguments = (*geometry[:4], weight_grad, *([similarity] if similarity else []))
     xb, bb = _batched(x, rank), _batched(b, rank)
     if not return_masks:
-        y: Tensor = _op("ada_pool", bool(similarity))(xb, bb, *arguments)
+        y: Tensor = _call("ada_pool", bool(similarity), (xb, bb, *arguments))
         return y if x.dim() == rank + 2 else y.squeeze(0)
-    y, edscw, em = _op("ada_pool_masks", bool(similarity))(xb, bb, *arguments)
+    y, edscw, em = _call("ada_pool_masks", bool(similarity), (xb, bb, *arguments))
     if x.dim() == rank + 1:
         y, edscw, em = y.squeeze(0), edscw.squeeze(0), em.squeeze(0)
     return y, PoolMasks(edscw, em, b, geometry)
@@ -267,8 +267,8 @@ def _unpool_like(
     b = make_beta(beta, like, y.shape[-rank:], of="like")
     maps = (_batched(y, rank), _batched(like, rank), _batched(b, rank))
     more = [similarity] if similarity else []
-    op = _op("ada_unpool_like", bool(similarity))
-    u: Tensor = op(*maps, *geometry[:4], weight_grad, gain, *more)
+    inputs = (*maps, *geometry[:4], weight_grad, gain, *more)
+    u: Tensor = _call("ada_unpool_like", bool(similarity), inputs)
     return u if y.dim() == rank + 2 else u.squeeze(0)
 
 
@@ -284,8 +284,8 @@ def _unpool_masks(rank: int, y: Tensor, masks: PoolMasks, gain: float) -> Tensor
     check_mask("masks.em", masks.em, y, geometry)
     b = make_beta(masks.beta, y, y.shape[-rank:], of="y")
     maps = (y, masks.edscw, masks.em, b)
-    op = _op("ada_unpool", size=geometry.size)
-    u: Tensor = op(*(_batched(t, rank) for t in maps), geometry.size, *geometry[:4], gain)
+    inputs = (*(_batched(t, rank) for t in maps), geometry.size, *geometry[:4], gain)
+    u: Tensor = _call("ada_unpool", False, inputs, geometry.size)
     return u if y.dim() == rank + 2 else u.squeeze(0)
 
 
@@ -296,6 +296,6 @@ def _unpool_one_mask(y: Tensor, mask: Any, geometry: Geometry, gain: float) -> T
     check_y(y, (*y.shape[:-rank], *geometry.size), geometry, f"output_size {geometry.size}")
     check_mask("masks", mask, y, geometry, shared=True)
     yb, maskb = _batched(y, rank), _batched(mask, rank)
-    op = _op("ada_unpool", size=geometry.size)
-    u: Tensor = op(yb, maskb, None, None, geometry.size, *geometry[:4], gain)
+    inputs = (yb, maskb, None, None, geometry.size, *geometry[:4], gain)
+    u: Tensor = _call("ada_unpool", False, inputs, geometry.size)
     return u if y.dim() == rank + 2 else u.squeeze(0)

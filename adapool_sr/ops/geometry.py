@@ -82,6 +82,11 @@ def output_size(geometry: Geometry) -> tuple[int, ...]:
     return tuple(out)
 
 
+# Checked geometries of windows that are plain ints: what a network calls over and over.
+_CHECKED: dict[tuple[Any, ...], Geometry] = {}
+_MOST_CHECKED = 256
+
+
 def make_geometry(
     kernel_size: int | Sequence[int],
     stride: int | Sequence[int] | None,
@@ -96,6 +101,27 @@ def make_geometry(
         ValueError: kernel or stride < 1, wrong length, padding < 0 or > kernel/2, or a window that
             is larger than the padded input.
     """
+    key = (kernel_size, stride, padding, ceil_mode, *size)
+    # A bool equals an int, and a symbol of a traced graph has no hash: neither may be a key.
+    plain = not torch.compiler.is_compiling() and all(
+        type(n) is int for n in (kernel_size, padding, *size)
+    )
+    plain = plain and type(ceil_mode) is bool and (stride is None or type(stride) is int)
+    if plain and key in _CHECKED:
+        return _CHECKED[key]
+    geometry = _make_geometry(kernel_size, stride, padding, ceil_mode, size)
+    if plain and len(_CHECKED) < _MOST_CHECKED:
+        _CHECKED[key] = geometry
+    return geometry
+
+
+def _make_geometry(
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: int | Sequence[int],
+    ceil_mode: bool,
+    size: Sequence[int],
+) -> Geometry:
     rank = len(size)
     kernel = _per_dimension("kernel_size", kernel_size, rank, 1)
     step = kernel if stride is None else _per_dimension("stride", stride, rank, 1)

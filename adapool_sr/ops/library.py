@@ -31,7 +31,7 @@ from torch import Tensor
 from adapool_sr.ops import reference
 from adapool_sr.ops.geometry import Geometry, new_map, output_size
 
-__all__ = ["NAMESPACES", "SCHEMAS", "decompositions"]
+__all__ = ["NAMESPACES", "SCHEMAS", "call", "decompositions"]
 
 NAMESPACES = ("adapool", "adapool_reference")
 
@@ -184,8 +184,18 @@ def _saved(ctx: Any) -> list[Any]:
     return [next(tensors if is_tensor else rest) for is_tensor in ctx.is_tensor]
 
 
-def _for_beta(grad: Tensor, beta: Tensor) -> Tensor:
-    """Sum the operator's gradient (N, C, …) over what beta was broadcast along."""
+def _run_backward(op: Any, *inputs: Any) -> Any:
+    """A backward operator, below autograd unless its result is to be differentiated again."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return op(*inputs)
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*inputs)
+
+
+def _for_beta(ctx: Any, place: int, grad: Tensor, beta: Tensor) -> Tensor | None:
+    """Sum the operator's gradient (N, C, …) over what beta was broadcast along, if it is wanted."""
+    if not ctx.needs_input_grad[place]:
+        return None
     return grad.sum_to_size(beta.shape).to(beta.dtype)
 
 
@@ -208,11 +218,11 @@ def _pool_autograd(ops: Any, name: str) -> Callable[..., Any]:
         # Weights held constant carry no gradient: the masks' goes nowhere.
         through = len(grads) > 1 and inputs[weight_grad]
         extra = [*grads[1:]] if through else [None] * (2 if ada else 1)
-        result = backward_op(_output_grad(ctx, grads[0], x), *extra, *inputs)
+        result = _run_backward(backward_op, _output_grad(ctx, grads[0], x), *extra, *inputs)
         if not ada:
             return result, *(None for _ in inputs[1:])
         grad_x, grad_beta = result
-        return grad_x, _for_beta(grad_beta, inputs[1]), *(None for _ in inputs[2:])
+        return grad_x, _for_beta(ctx, 1, grad_beta, inputs[1]), *(None for _ in inputs[2:])
 
     return backward
 
@@ -224,10 +234,11 @@ def _unpool_autograd(ops: Any) -> Callable[..., Any]:
         nothing = (None,) * (len(inputs) - 4)
         if grad is None:
             return None, None, None, None, *nothing
-        grad_y, grad_mask, grad_em, grad_beta = ops.ada_unpool_backward(grad, *inputs)
+        grads = _run_backward(ops.ada_unpool_backward.default, grad, *inputs)
+        grad_y, grad_mask, grad_em, grad_beta = grads
         if mask_em is None or beta is None:
             return grad_y, grad_mask, None, None, *nothing
-        return grad_y, grad_mask, grad_em, _for_beta(grad_beta, beta), *nothing
+        return grad_y, grad_mask, grad_em, _for_beta(ctx, 3, grad_beta, beta), *nothing
 
     return backward
 
@@ -241,8 +252,8 @@ def _unpool_like_autograd(ops: Any, name: str) -> Callable[..., Any]:
         nothing = (None,) * (len(inputs) - 3)
         if grad is None:
             return None, None, None, *nothing
-        grad_y, grad_x, grad_beta = backward_op(grad, *inputs)
-        return grad_y, grad_x, _for_beta(grad_beta, inputs[2]), *nothing
+        grad_y, grad_x, grad_beta = _run_backward(backward_op, grad, *inputs)
+        return grad_y, grad_x, _for_beta(ctx, 2, grad_beta, inputs[2]), *nothing
 
     return backward
 
@@ -280,6 +291,54 @@ def _through_reference(function: Callable[..., Any]) -> Callable[..., Any]:
     return backward
 
 
+# --- the short way ---------------------------------------------------------------------------
+
+# By namespace, name, and whether it is the overload for vectors.
+_DIRECT: dict[tuple[str, str, bool], tuple[Callable[..., Any], Callable[..., Any]]] = {}
+
+
+def _direct(op: Any, backward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The operator below autograd, and with an autograd function of its own.
+
+    What ``register_autograd`` makes is found by every way into the dispatcher but costs 10 µs a
+    call, and as much again with gradients: more than the kernel takes on a small map.
+    """
+
+    def plain(*inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*inputs)
+
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = plain(*inputs)
+            _save(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return backward(ctx, *grads)
+
+    return plain, Direct.apply
+
+
+def call(namespace: str, name: str, vector: bool, inputs: tuple[Any, ...]) -> Any:
+    """Run the operator NAME, or its overload for vectors, the shortest way that is right.
+
+    Raises:
+        KeyError: no such operator.
+    """
+    if torch.compiler.is_compiling():
+        packet = getattr(getattr(torch.ops, namespace), name)
+        return packet.vector(*inputs) if vector else packet.default(*inputs)
+    plain, differentiable = _DIRECT[namespace, name, vector]
+    if torch.is_grad_enabled():
+        for value in inputs:
+            if isinstance(value, Tensor) and value.requires_grad:
+                return differentiable(*inputs)
+    return plain(*inputs)
+
+
 def _register(namespace: str) -> torch.library.Library:
     library = torch.library.Library(namespace, "DEF")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
@@ -305,6 +364,8 @@ def _register(namespace: str) -> torch.library.Library:
         torch.library.register_autograd(
             f"{namespace}::{name}", backward, setup_context=_save, lib=library
         )
+        packet, _, overload = name.partition(".")
+        _DIRECT[namespace, packet, bool(overload)] = _direct(_find(ops, name), backward)
     return library
 
 

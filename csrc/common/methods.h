@@ -35,9 +35,10 @@ struct Weights {
     return first.ordinary;
   }
   ADAPOOL_INLINE V pooled(const W& window, V beta) const {
-    const V y = divide(dot(first.e, window.x, window.size()), first.total);
+    const V y = average(window, first);
     if constexpr (!kMixed) return y;
-    return mix(beta, y, divide(dot(em.e, window.x, window.size()), em.total));
+    // β = 1 is the first alone, to the last bit.
+    return select(equal(beta, V{} + 1.0F), y, mix(beta, y, average(window, em)));
   }
   ADAPOOL_INLINE void normalise(W& window) {
     w.lend(window.room);
@@ -50,6 +51,20 @@ struct Weights {
   ADAPOOL_INLINE V mixed(int i, V beta) const {
     if constexpr (!kMixed) return w[i];
     return mix(beta, w[i], v[i]);
+  }
+
+ private:
+  template <class One>
+  static ADAPOOL_INLINE V average(const W& window, const One& one) {
+    const int count = window.size();
+    V y = divide(dot(one.e, window.x, count), one.total);
+    if constexpr (W::kGeneral) {
+      // A sum of values near the largest float overflows where their average does not.
+      const V careful = sum_by<N, V>(
+          count, [&](int i) ADAPOOL_LAMBDA { return one.e[i] / one.total * window.x[i]; });
+      y = select(W::is_finite(y), y, careful);
+    }
+    return y;
   }
 };
 
@@ -91,8 +106,9 @@ struct Pool {
     typedef Window<L, kGeneral> W;
     W window(lanes);
     Weights<First, kMixed, W, false> weights;
-    const auto ordinary = weights.compute(window);
+    auto ordinary = weights.compute(window);
     lanes.cell_out = weights.pooled(window, lanes.beta);
+    if constexpr (!kGeneral) ordinary = both(ordinary, W::is_finite(lanes.cell_out));
     if constexpr (kMasks) {
       scale_all(window, weights.first.e, reciprocal_of(weights.first.total), lanes.out[0]);
       if constexpr (kMixed) {

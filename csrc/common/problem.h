@@ -59,7 +59,7 @@ struct Problem {
   // 2x2 windows of stride 2 without padding over images, which have a walk of their own; the last row
   // or column of windows may stick out (ceil_mode), or the input's last may lie in no window.
   __attribute__((always_inline)) bool is_2x2() const {
-    return type != Type::kDouble && size[0] == 1 && kernel[0] == 1 && padding[0] == 0 &&
+    return (type == Type::kFloat || type == Type::kBFloat16) && size[0] == 1 && kernel[0] == 1 && padding[0] == 0 &&
            kernel[1] == 2 && kernel[2] == 2 && stride[1] == 2 && stride[2] == 2 && padding[1] == 0 &&
            padding[2] == 0;
   }

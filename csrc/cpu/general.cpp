@@ -6,6 +6,6 @@
 namespace adapool::ADAPOOL_ISA {
 
 extern const Methods kGeneral;
-const Methods kGeneral = ADAPOOL_METHODS(general);
+const Methods kGeneral = ADAPOOL_METHODS(general, true);
 
 }  // namespace adapool::ADAPOOL_ISA

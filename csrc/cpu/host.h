@@ -218,7 +218,7 @@ inline bool scatters(UnpoolMethod method) {
 
 // Shares the work out among torch's threads. Which thread does what makes no difference to it.
 inline void run_shares(Kernel walk, Kernel general, bool scatters, const Problem& p) {
-  const bool small = p.is_2x2();
+  const bool small = walk != nullptr && p.is_2x2();
   const int64_t units =
       small ? p.planes() * p.out[1] : baseline::Shares(p, scatters).units;
   const int64_t windows = p.batch * p.channels * p.out[0] * p.out[1] * p.out[2];

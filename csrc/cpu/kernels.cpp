@@ -34,7 +34,7 @@ Wide exp_double_of(Wide t) { return exp_nonpositive(t); }
 #define ADAPOOL_STRING_OF(name) #name
 #define ADAPOOL_STRING(name) ADAPOOL_STRING_OF(name)
 
-constexpr Methods kWalks = ADAPOOL_METHODS(walk);
+constexpr Methods kWalks = ADAPOOL_METHODS(walk, false);
 
 }  // namespace
 

@@ -38,7 +38,7 @@ struct Methods {
 
 struct Kernels {
   const char* isa;
-  const Methods* walks;    // of 2x2 windows (Problem::is_2x2)
+  const Methods* walks;    // of 2x2 windows (Problem::is_2x2), but for those that are null
   const Methods* general;  // of any
   Enlarge enlarge_add;
   // The exponentials over arrays, for the tests of their error.
@@ -65,18 +65,20 @@ const Kernels& kernels();
 }  // namespace adapool
 
 // The kernels `run` of all methods: a new pooling is a line here. For files that include
-// common/methods.h and are compiled once per instruction set.
-#define ADAPOOL_POOLS(run, First, mixed)                                         \
-  {                                                                              \
-    run<Pool<First, mixed, false>>, run<Pool<First, mixed, true>>,               \
-        run<PoolBackward<First, mixed, false>>, run<PoolBackward<First, mixed, true>> \
+// common/methods.h and are compiled once per instruction set. Without `many`,
+// masks' gradients of one method alone, which are rare, are left to the other table.
+#define ADAPOOL_POOLS(run, First, mixed, many)                                        \
+  {                                                                                   \
+    run<Pool<First, mixed, false>>, run<Pool<First, mixed, true>>,                    \
+        run<PoolBackward<First, mixed, false>>,                                       \
+        many ? run<PoolBackward<First, mixed, mixed || many>> : nullptr               \
   }
-#define ADAPOOL_METHODS(run)                                                     \
-  {                                                                              \
-    {ADAPOOL_POOLS(run, Edscw, true), ADAPOOL_POOLS(run, Edscw, false),          \
-     ADAPOOL_POOLS(run, Em, false), ADAPOOL_POOLS(run, Idw, false)},             \
-    {                                                                            \
-      run<Unpool<false>>, run<Unpool<true>>, run<UnpoolBackward<false>>,         \
-          run<UnpoolBackward<true>>, run<UnpoolLike>, run<UnpoolLikeBackward>    \
-    }                                                                            \
+#define ADAPOOL_METHODS(run, many)                                                    \
+  {                                                                                   \
+    {ADAPOOL_POOLS(run, Edscw, true, true), ADAPOOL_POOLS(run, Edscw, false, many),   \
+     ADAPOOL_POOLS(run, Em, false, many), ADAPOOL_POOLS(run, Idw, false, many)},      \
+    {                                                                                 \
+      run<Unpool<false>>, run<Unpool<true>>, run<UnpoolBackward<false>>,              \
+          run<UnpoolBackward<true>>, run<UnpoolLike>, run<UnpoolLikeBackward>         \
+    }                                                                                 \
   }
