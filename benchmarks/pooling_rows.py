@@ -111,7 +111,7 @@ class Setting:
         self.leaf_beta = self.beta.clone().requires_grad_()
         self.avg = (F.avg_pool2d, F.avg_pool3d)[shape.rank - 2]
         self.max = (F.max_pool2d, F.max_pool3d)[shape.rank - 2]
-        self.max_unpool = (F.max_unpool2d, F.max_unpool3d)[shape.rank - 2]
+        self.max_unpool: Any = (F.max_unpool2d, F.max_unpool3d)[shape.rank - 2]
         self.unpool = getattr(ops, f"adaunpool{shape.rank}d")
         self.y = (
             ops.empool2d(x, *self._sizes()) if shape.rank == 2 else ops.empool3d(x, *self._sizes())
@@ -196,7 +196,7 @@ class Setting:
 
         def largest() -> Tensor:
             y, indices = self.max(self.x, *sizes, return_indices=True)
-            return self.max_unpool(y, indices, *sizes, output_size=list(self.x.shape))
+            return self.max_unpool(y, indices, *sizes, list(self.x.shape))
 
         def plain() -> Any:
             y, mask, *em = self._reference(method, masks=True)

@@ -51,7 +51,7 @@ ISAS = ("avx512", "avx2", "baseline")
 # Put there by scripts/wheel.py; a checkout has none.
 _PREBUILT = Path(__file__).with_name("adapool.so")
 
-# A build takes a quarter of a minute, or minutes on a machine that is busy with other things; who
+# A build takes half a minute, or minutes on a machine that is busy with other things; who
 # waits longer than this for another's uses the reference.
 _LOCK_SECONDS = 300.0
 _BUILD_SECONDS = 600.0
@@ -374,7 +374,7 @@ def _run(command: list[str]) -> tuple[str, int]:
 def _build(text: str, library: Path, folder: Path) -> None:
     """Run ninja in ``folder`` and move its result to ``library``."""
     started = time.perf_counter()
-    _log.info("building the pooling kernels, once, which takes some 10 s: %s", library)
+    _log.info("building the pooling kernels, once, which takes some 30 s: %s", library)
     try:
         (folder / "build.ninja").write_text(text)
         (folder / "exports.map").write_text(_EXPORTS)

@@ -18,6 +18,12 @@ __attribute__((noinline)) void run_general(Lanes<float, 4>& lanes) {
   Method::template run<true>(lanes);
 }
 
+// The same of whole windows of ordinary values; gives the lanes where it holds.
+template <class Method>
+__attribute__((noinline)) bool run_ordinary(Lanes<float, 4>& lanes) {
+  return all(Method::template run<false>(lanes));
+}
+
 // A loop over the maps, unrolled: what is of 2x2 windows stays in registers.
 #define ADAPOOL_MAPS(k, n) ADAPOOL_UNROLL for (int k = 0; k < (n); ++k)
 
@@ -194,7 +200,8 @@ class Walk {
     lanes.beta = beta_at(ow, c, count);
     mark_border(lanes, ow);
     lanes.rules = rules_;
-    run_general<Method>(lanes);
+    const int64_t right = width_ - 2 * (ow + (kChannelsLast ? 1 : count));
+    if (!two_rows_ || right < 0 || !run_ordinary<Method>(lanes)) run_general<Method>(lanes);
     for (int k = 0; k < Method::kWindowsOut; ++k) {
       store_partial(out_[k], ow, c, count, lanes.out[k].v);
     }

@@ -1,4 +1,4 @@
-// adapool::enlarge_add on the CPU; see ada_pool.cpp.
+// adapool::enlarge_add on the CPU; see pool.cpp.
 #include "host.h"
 
 namespace adapool {

@@ -15,9 +15,7 @@ from torch.nn import functional as F
 
 from adapool_sr.ops import adapool2d, adaunpool2d, edscwpool2d, empool2d, reference
 
-# Ten seeds for the window of networks, three for the others.
-CASES = [(WINDOWS[0], seed) for seed in range(10)]
-CASES += [(WINDOWS[i], seed) for i in (1, 3, 5, 7) for seed in range(3)]
+CASES = [(WINDOWS[i], seed) for i in (0, 1, 3, 5, 7) for seed in range(10)]
 
 
 @pytest.fixture(autouse=True, params=truth.NAMESPACES)

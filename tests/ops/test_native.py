@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -146,9 +145,13 @@ def test_a_lower_instruction_set_equals_the_reference(isa: str) -> None:
     program = f"from adapool_sr.ops import build; assert build.load().isa == {isa!r}, build.load()"
     env = {**os.environ, "ADAPOOL_ISA": isa, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", program], env=env, check=True)
-    chosen = "(equals_the_reference and 9x7 and not lower) or exponential or extremes or layouts"
+    chosen = "(equal and not lower and (9x7 or random) and not many) or exponential or extremes"
+    chosen += " or layouts or nan_or_infinity"
+    names = ("test_native_windows.py", "test_exponential.py")
+    files = [__file__, *(str(Path(__file__).with_name(name)) for name in names)]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", chosen]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen],
+        [sys.executable, "-m", "pytest", *options, *files],
         env=env,
         capture_output=True,
         text=True,
@@ -186,33 +189,16 @@ def test_mixed_formats_give_each_gradient_its_own_format() -> None:
     assert torch.equal(grad_x, native.ada_unpool_like_backward(*same)[1])
 
 
-@pytest.mark.parametrize(
-    ("dtype", "kernel", "stride", "padding"),
-    [
-        (torch.float64, [2, 2], [2, 2], [0, 0]),
-        (torch.float16, [2, 2], [2, 2], [0, 0]),
-        (torch.float32, [3, 3], [2, 2], [1, 1]),
-        (torch.float32, [2, 2], [1, 1], [0, 0]),
-        (torch.bfloat16, [2, 2], [2, 2], [1, 1]),
-    ],
-)
-def test_what_is_not_native_runs_the_reference(
-    dtype: torch.dtype, kernel: list[int], stride: list[int], padding: list[int]
-) -> None:
-    x, beta = torch.randn(2, 3, 8, 8).to(dtype), torch.rand(1, 3, 1, 1).to(dtype)
-    window = (kernel, stride, padding, False, True)
-    pooled = run(native, "ada_pool_masks", (x, beta, *window))
-    assert_same(pooled, run(reference, "ada_pool_masks", (x, beta, *window)), "pool")
-    y, edscw, em = pooled
-    backward = (torch.ones_like(y), edscw, None, x, beta, *window)
-    for name, arguments in (
-        ("ada_pool", (x, beta, *window)),
-        ("ada_pool_backward", backward),
-        ("ada_unpool", (y, edscw, em, beta, [8, 8], *window[:4], 0.0)),
-        ("ada_unpool_backward", (x, y, edscw, em, beta, [8, 8], *window[:4], 0.0)),
-        ("ada_unpool_like", (y, x, beta, *window, 0.0)),
-        ("ada_unpool_like_backward", (x, y, x, beta, *window, 0.0)),
-    ):
+def test_weights_that_all_channels_share_run_the_reference() -> None:
+    x, beta = torch.randn(2, 3, 8, 8), torch.rand(1, 3, 1, 1)
+    window = (*WINDOW, False, True)
+    rule = ("l2", 1.0, False, True)
+    for name in ("idw_pool", "idw_pool_masks"):
+        got, wanted = (run(ops, name, (x, *window, *rule)) for ops in (native, reference))
+        assert_same(got, wanted, name)
+    y, edscw, em = run(reference, "ada_pool_masks", (x, beta, *window))
+    shared = (y, edscw[:, :1], em, beta, [8, 8], *window[:4], 0.0)
+    for name, arguments in (("ada_unpool", shared), ("ada_unpool_backward", (x, *shared))):
         assert_same(run(native, name, arguments), run(reference, name, arguments), name)
 
 
@@ -364,41 +350,6 @@ def test_a_nan_or_infinity_stays_in_its_window(
     assert not dirty[3][tuple(zip(*places, strict=True))].isfinite().any()
 
 
-# --- the exponential -------------------------------------------------------------------------
-
-
-def apply(name: str, values: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
-    function = getattr(ctypes.CDLL(str(build.library_path())), name)
-    pointer = ctypes.POINTER(ctypes.c_float)
-    function.argtypes = [pointer, pointer, ctypes.c_int64]
-    values = np.ascontiguousarray(values, np.float32)
-    out = np.empty_like(values)
-    function(values.ctypes.data_as(pointer), out.ctypes.data_as(pointer), values.size)
-    return out
-
-
-def ulps(got: Any, values: Any) -> Any:
-    exact = np.exp(values.astype(np.float64))
-    unit = np.spacing(np.maximum(exact, np.finfo(np.float32).tiny).astype(np.float32))
-    return np.abs(got.astype(np.float64) - exact) / unit
-
-
-@pytest.mark.parametrize(("name", "least"), [("exp_unit", -1.0), ("exp_nonpositive", -104.0)])
-def test_the_exponential_is_within_4_ulp_over_its_range(name: str, least: float) -> None:
-    even = np.linspace(least, 0, 1_500_001, dtype=np.float32)
-    small = -np.exp2(np.linspace(-149, np.log2(-least), 500_001)).astype(np.float32)
-    values = np.concatenate([even, small, [np.float32(-0.0)]])
-    assert ulps(apply(f"adapool_{name}", values), values).max() <= 4
-
-
-def test_the_exponential_at_its_ends() -> None:
-    values = np.array([0, -0.0, -np.inf, np.nan, -105, -1e30, -3.4e38, -103.9], np.float32)
-    got = apply("adapool_exp_nonpositive", values)
-    np.testing.assert_array_equal(got[:7], [1, 1, 0, np.nan, 0, 0, 0])
-    assert got[7] == np.float32(2.0**-149)
-    np.testing.assert_array_equal(apply("adapool_exp_unit", values[[0, 3]]), [1, np.nan])
-
-
 def test_all_native_operators_are_registered() -> None:
     registered = {
         schema.partition("(")[0]
@@ -407,12 +358,9 @@ def test_all_native_operators_are_registered() -> None:
             f"adapool::{schema.partition('(')[0]}", "CPU"
         )
     }
+    # Weights of whole channel vectors stay with the reference.
     assert registered == {
-        "ada_pool",
-        "ada_pool_masks",
-        "ada_pool_backward",
-        "ada_unpool",
-        "ada_unpool_backward",
-        "ada_unpool_like",
-        "ada_unpool_like_backward",
+        name
+        for schema in library.SCHEMAS
+        if not (name := schema.partition("(")[0]).endswith(".vector")
     }

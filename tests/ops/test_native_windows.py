@@ -146,7 +146,7 @@ def check_against_reference(seed: int, dtype: torch.dtype) -> None:
         arguments = changed(given, how)
         got, wanted = run(native, name, arguments), run(reference, name, arguments)
         # Huber's factor and the division by a distance add roundings of their own.
-        factor = IDW_FACTOR if name.startswith("idw") else 1
+        factor = float(IDW_FACTOR if name.startswith("idw") else 1)
         if any(t.dtype != dtype for t in got):  # float32 sums of half precisions
             factor = max(factor, TOLERANCE[dtype] / TOLERANCE[torch.float32] / 100)
         assert_near(got, wanted, factor, f"{name} of seed {seed}: {case}")
