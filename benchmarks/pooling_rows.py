@@ -194,7 +194,7 @@ class Setting:
             y = self._pool(method)
             return self.unpool(y, like=self.x, beta=self.beta, gain="area", **window)  # type: ignore[no-any-return]
 
-        def largest() -> Tensor:
+        def largest() -> Any:
             y, indices = self.max(self.x, *sizes, return_indices=True)
             return self.max_unpool(y, indices, *sizes, list(self.x.shape))
 
