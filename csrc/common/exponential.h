@@ -42,14 +42,10 @@ ADAPOOL_INLINE void exp_nonpositive(Vec (&t)[n]) {
     // Far below the last denormal, and finite, so that -inf - n·ln 2 doesn't become NaN.
     r[i] = larger(splat(-110.0F), t[i]);
     whole[i] = fma(r[i], splat(0x1.715476p0F), round) - round;
-    if constexpr (kFused) {
-      // The product is exact, and ln 2 is near enough: 150 times its error is 3e-7.
-      r[i] = fnma(whole[i], splat(0x1.62e43p-1F), r[i]);
-    } else {
-      // ln 2 in two parts; a whole number times the first is exact.
-      r[i] = fnma(whole[i], splat(0x1.63p-1F), r[i]);
-      r[i] = fnma(whole[i], splat(-0x1.bd0106p-13F), r[i]);
-    }
+    // ln 2 in two parts (one comes to 5 ulp); a whole number times the first is exact, also without a
+    // fused multiply-add.
+    r[i] = fnma(whole[i], splat(0x1.63p-1F), r[i]);
+    r[i] = fnma(whole[i], splat(-0x1.bd0106p-13F), r[i]);
   }
   polynomial(kTerms, r, p);
   ADAPOOL_UNROLL for (int i = 0; i < n; ++i) t[i] = scale(p[i], whole[i]);

@@ -37,8 +37,14 @@ struct Weights {
   ADAPOOL_INLINE V pooled(const W& window, V beta) const {
     const V y = average(window, first);
     if constexpr (!kMixed) return y;
+    const V y_em = average(window, em);
+    V both = mix(beta, y, y_em);
+    if constexpr (W::kGeneral) {
+      // The difference of the largest floats overflows where their mixture does not.
+      both = select(W::is_finite(both), both, fma(beta, y, (V{} + 1.0F - beta) * y_em));
+    }
     // β = 1 is the first alone, to the last bit.
-    return select(equal(beta, V{} + 1.0F), y, mix(beta, y, average(window, em)));
+    return select(equal(beta, V{} + 1.0F), y, both);
   }
   ADAPOOL_INLINE void normalise(W& window) {
     w.lend(window.room);
@@ -60,9 +66,13 @@ struct Weights {
     V y = divide(dot(one.e, window.x, count), one.total);
     if constexpr (W::kGeneral) {
       // A sum of values near the largest float overflows where their average does not.
-      const V careful = sum_by<N, V>(
-          count, [&](int i) ADAPOOL_LAMBDA { return one.e[i] / one.total * window.x[i]; });
-      y = select(W::is_finite(y), y, careful);
+      // A rounded half of it may be an ulp too large still; that of an infinity is none the less one.
+      const V half = sum_by<N, V>(count, [&](int i) ADAPOOL_LAMBDA {
+        return one.e[i] / one.total * (window.x[i] * 0.5F);
+      });
+      const V most = V{} + Simd<typename W::S>::kLargest / 2;
+      const V careful = select(W::is_finite(half), larger(-most, smaller(most, half)), half);
+      y = select(W::is_finite(y), y, careful * 2.0F);
     }
     return y;
   }

@@ -40,13 +40,6 @@ typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
 
-// Whether fma and fnma round once.
-#if defined(__FMA__) || defined(__AVX512F__) || (defined(__ARM_NEON) && defined(__aarch64__))
-constexpr bool kFused = true;
-#else
-constexpr bool kFused = false;
-#endif
-
 ADAPOOL_INLINE Vec splat(float value) { return Vec{} + value; }
 ADAPOOL_INLINE Bits bits_of(Vec a) { return reinterpret_cast<Bits>(a); }
 ADAPOOL_INLINE Vec floats_of(Bits a) { return reinterpret_cast<Vec>(a); }
