@@ -126,6 +126,16 @@ void put(const S* const* phases, const Axis& axis, S* row) {
     for (; w + kCount <= covered; w += kCount) {
       store(row + w, kAdd ? load(row + w) + load(from + w) : load(from + w));
     }
+  } else if (block == 1 && axis.phases() == axis.stride) {
+    for (int64_t r = 0; r < axis.stride; ++r) {
+      const S* from = phases[r];
+      S* to = row + r - axis.padding;
+      const int64_t high = axis.high(r);
+      for (int64_t q = axis.low(r); q < high; ++q) {
+        to[q * axis.stride] = kAdd ? to[q * axis.stride] + from[q] : from[q];
+      }
+    }
+    w = covered;
   }
   int64_t r = (w + axis.padding) % axis.stride;
   int64_t q = (w + axis.padding) / axis.stride;
