@@ -104,12 +104,14 @@ def check_gain(gain: Gain) -> float:
 
 def make_beta(beta: float | Tensor, x: Tensor, out: Sequence[int], of: str = "x") -> Tensor:
     """Beta as a tensor with the dimensions of ``x``, each 1 or the output's."""
-    target = (*x.shape[: x.dim() - len(out)], *out)
     if isinstance(beta, (int, float)) and not isinstance(beta, bool):
         return torch.full((1,) * x.dim(), float(beta), dtype=x.dtype, device=x.device)
     if not isinstance(beta, Tensor):
         raise TypeError(f"beta must be a float or a tensor, got {type(beta).__name__}")
     check_same("beta", beta, of, x)
+    if beta.dim() == 0:
+        return beta.view((1,) * x.dim())
+    target = (*x.shape[: x.dim() - len(out)], *out)
     shape = (1,) * (x.dim() - beta.dim()) + tuple(beta.shape)
     fits = len(shape) == x.dim() and all(
         b == 1 or b == t for b, t in zip(shape, target, strict=True)

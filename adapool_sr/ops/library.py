@@ -196,7 +196,8 @@ def _for_beta(ctx: Any, place: int, grad: Tensor, beta: Tensor) -> Tensor | None
     """Sum the operator's gradient (N, C, …) over what beta was broadcast along, if it is wanted."""
     if not ctx.needs_input_grad[place]:
         return None
-    return grad.sum_to_size(beta.shape).to(beta.dtype)
+    total = grad.sum_to_size(beta.shape)
+    return total if total.dtype == beta.dtype else total.to(beta.dtype)
 
 
 def _output_grad(ctx: Any, grad: Tensor | None, x: Tensor) -> Tensor:
