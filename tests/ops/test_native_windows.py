@@ -352,6 +352,11 @@ def available_gigabytes() -> float:
     return int(fields["MemAvailable"].split()[0]) / 2**20
 
 
+def nonzero(t: Tensor) -> int:
+    """By bands: of the whole, torch makes a copy of int64."""
+    return sum(int(torch.count_nonzero(band)) for band in t.split(512, 2))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 3)], ids=["2x2", "3x3"])
 def test_more_than_2_to_the_31_elements_index_right(kernel: int, stride: int) -> None:
@@ -367,11 +372,11 @@ def test_more_than_2_to_the_31_elements_index_right(kernel: int, stride: int) ->
     window = ([kernel] * 2, [stride] * 2, [0, 0], False, True)
     y = native.em_pool(x, *window)
     expected = native.em_pool(x[..., :kernel, :kernel], *window).item()
-    assert int((y != 0).sum()) == len(places)
+    assert nonzero(y) == len(places)
     for row, column in places:
         assert y[0, 0, row, column].item() == expected
     back = native.em_pool_backward(y, None, x, *window)
     assert back.shape == x.shape
-    assert int((back != 0).sum()) == len(places) * kernel * kernel
+    assert nonzero(back) == len(places) * kernel * kernel
     for row, column in places:
         assert back[0, 0, row * stride, column * stride] != 0
