@@ -33,8 +33,8 @@ from torch.nn import functional as F
 from adapool_sr import ops
 from adapool_sr.ops import build
 
-# What takes a hundred times as long is run this often at most, and needs no warming up.
-FEW = 2
+# What takes a hundred times as long needs no warming up, and is not run again after so many seconds.
+ENOUGH = 0.5
 
 # --- timing ----------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ def measure(
     times: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(-1, rounds):  # round -1 warms up
         for name, function in functions.items():
-            if name == "reference" and not 0 <= number < FEW:
+            if name == "reference" and (number < 0 or sum(times[name]) > ENOUGH):
                 continue
             begun = clock()
             function()
