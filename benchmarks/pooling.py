@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from adapool_sr import ops
 from adapool_sr.ops import build
 
-# What takes a hundred times as long needs no warming up, and is not run again after so many seconds.
+# What takes a hundred times as long needs no warm-up, and is not run again after so many seconds.
 ENOUGH = 0.5
 
 # --- timing ----------------------------------------------------------------------------------
