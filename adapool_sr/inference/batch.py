@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from adapool_sr.files.errors import AdaPoolError, UnwritableFileError
+from adapool_sr.files.errors import AdaPoolError, FullDiskError, UnwritableFileError
 from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.files.writing import make_folder, write_whole
 from adapool_sr.inference.family import Family
-from adapool_sr.inference.planning import Job, Plan
+from adapool_sr.inference.planning import Job, Plan, renew
 from adapool_sr.inference.report import Report
 from adapool_sr.inference.upscaler import Stopped, Upscaler
 from adapool_sr.inference.verifying import Verdict
@@ -105,8 +105,9 @@ def run_plan(
 ) -> Report:
     """Enlarge every picture of a plan.
 
-    In a folder run a file that fails is told to the observer and the rest is done; a
-    journal in the output folder lets a killed run be resumed. When this function is left
+    In a folder run a file that fails is told to the observer and the rest is done, unless the
+    disk is full, which ends the run; a journal in the output folder lets a killed run be
+    resumed, and one in which files failed. When this function is left
     by an exception, such as a KeyboardInterrupt, files that were being written are finished
     and nothing is half-written.
 
@@ -118,27 +119,37 @@ def run_plan(
 
     Raises:
         AdaPoolError: what failed, where the plan is for a single file.
+        FullDiskError: no room for a result.
         UsageError: another run is writing into the folder.
         Stopped: the observer's ``should_stop`` said so; no new file was begun.
     """
     report = Report(skipped=len(plan.skipped), resumed=len(plan.resumed))
     start = time.perf_counter()
-    with ExitStack() as stack:
-        journal = None
-        if plan.folder is not None:
-            make_folder(plan.folder)
-            journal = stack.enter_context(Journal(plan.folder))
-            outputs, kept = (
-                [str(job.target.relative_to(plan.folder)) for job in jobs if job.target]
-                for jobs in ([*plan.todo, *plan.resumed], plan.skipped)
-            )
-            journal.begin(plan.settings, outputs, kept, resumed=plan.past is not None)
+    with _locked(plan, report) as (plan, journal):
         run = _Run(upscaler, options or Options(), observer or Observer(), report, journal)
         run.all(plan.todo)
-        if journal is not None:
+        if journal is not None and not report.failed:
             journal.complete()
     report.wall = time.perf_counter() - start
     return report
+
+
+@contextmanager
+def _locked(plan: Plan, report: Report) -> Iterator[tuple[Plan, Journal | None]]:
+    """Lock the folder of a plan, look at it again, begin the journal and count what stands."""
+    if plan.folder is None:
+        yield plan, None
+        return
+    make_folder(plan.folder)
+    with Journal(plan.folder) as journal:
+        plan = renew(plan)
+        report.skipped, report.resumed = len(plan.skipped), len(plan.resumed)
+        outputs, kept = (
+            [str(job.target.relative_to(plan.folder)) for job in jobs if job.target]
+            for jobs in ([*plan.todo, *plan.resumed], plan.skipped)
+        )
+        journal.begin(plan.settings, outputs, kept, resumed=plan.past is not None)
+        yield plan, journal
 
 
 class _Run:
@@ -291,5 +302,8 @@ class _Run:
     def _fail(self, job: Job, error: Exception) -> None:
         if self.journal is None:
             raise error
+        if isinstance(error, FullDiskError):  # so would all others, after the network's work
+            remedy = f"{error.remedy}, then go on with --resume"
+            raise FullDiskError(error.what, error.why, remedy) from error
         self.report.failed.append((job.name, str(error)))
         self.observer.failed(job, error)

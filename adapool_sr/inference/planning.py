@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapool_sr.files.errors import MissingFileError, OutputExistsError, UsageError
-from adapool_sr.files.journal import JOURNAL_NAME, Past, Stamp, read_past
+from adapool_sr.files.journal import JOURNAL_NAME, Past, Stamp, read_past, refuse_running
 from adapool_sr.files.writing import check_writable
 from adapool_sr.io.listing import format_of, list_images
 
-__all__ = ["Job", "Plan", "Policy", "decide", "kind_for", "plan_file", "plan_folder"]
+__all__ = ["Job", "Plan", "Policy", "decide", "kind_for", "plan_file", "plan_folder", "renew"]
 
 Policy = Literal["refuse", "overwrite", "skip", "resume"]
 
@@ -49,6 +49,8 @@ class Plan:
         resumed: finished by the interrupted run.
         folder: the output folder of a folder run, else None.
         past: what an interrupted run left there, if this run continues it.
+        settings: what changes the results.
+        policy: what was said about outputs that exist; None where nobody looked.
     """
 
     todo: Sequence[Job]
@@ -57,6 +59,7 @@ class Plan:
     folder: Path | None = None
     past: Past | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    policy: Policy | None = None
 
 
 def plan_file(source: Path, output: str, kind: str | None) -> Job:
@@ -144,6 +147,7 @@ def plan_folder(source: Path, output: Path, kind: str | None) -> list[Job]:
     if not jobs:
         raise UsageError(str(source), "holds no pictures", "PNG, JPEG, WebP, TIFF, … are taken")
     check_writable(output / JOURNAL_NAME)
+    refuse_running(output)
     _refuse_collisions(jobs)
     _refuse_inputs(jobs)
     return jobs
@@ -223,7 +227,20 @@ def decide(
             f"{plural}{names}{more}", "would be replaced" if plural else "exists", remedy
         )
     todo, skipped, resumed = (sorted_out[state] for state in ("new", "skip", "done"))
-    return Plan(todo, skipped, resumed, folder, past, settings)
+    return Plan(todo, skipped, resumed, folder, past, settings, policy)
+
+
+def renew(plan: Plan) -> Plan:
+    """Look again, once the folder is locked: another run may have ended in between.
+
+    Raises:
+        OutputExistsError: as for :func:`decide`.
+        UsageError: as for :func:`decide`.
+    """
+    if plan.policy is None:
+        return plan
+    jobs = [*plan.todo, *plan.skipped, *plan.resumed]
+    return decide(jobs, plan.policy, folder=plan.folder, settings=plan.settings)
 
 
 def _state_of(job: Job, policy: Policy, past: Past | None, folder: Path | None) -> _State:

@@ -185,7 +185,7 @@ def test_a_bad_file_is_named_the_rest_done_and_the_status_is_3(
 ) -> None:
     (folder / "bad.png").write_bytes((folder / "photo_1.png").read_bytes()[:200])
     assert upscale("-i", folder, "-o", tmp_path / "out", "--quiet") == 3
-    assert len(files(tmp_path / "out")) == 3
+    assert len(check_whole(tmp_path / "out")) == 3
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"adapool-sr: error: {folder}/bad.png: is truncated or damaged")
     assert said[1].startswith("3 done, 1 failed")
