@@ -24,7 +24,7 @@ from adapool_sr.io.decoding import probe
 from adapool_sr.io.images import Picture, check_format, fitted, read, to_bytes
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 
-__all__ = ["Observer", "Options", "run_plan"]
+__all__ = ["Observer", "Options", "Run", "locked", "run_plan"]
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def run_plan(
     """
     report = Report(skipped=len(plan.skipped), resumed=len(plan.resumed))
     start = time.perf_counter()
-    with _locked(plan, report) as (plan, journal):
-        run = _Run(upscaler, options or Options(), observer or Observer(), report, journal)
+    with locked(plan, report) as (plan, journal):
+        run = Run(upscaler, options or Options(), observer or Observer(), report, journal)
         run.all(plan.todo)
         if journal is not None and not report.failed:
             journal.complete()
@@ -135,25 +135,30 @@ def run_plan(
 
 
 @contextmanager
-def _locked(plan: Plan, report: Report) -> Iterator[tuple[Plan, Journal | None]]:
+def locked(plan: Plan, report: Report) -> Iterator[tuple[Plan, Journal | None]]:
     """Lock the folder of a plan, look at it again, begin the journal and count what stands."""
-    if plan.folder is None:
+    folder = plan.folder
+    if folder is None:
         yield plan, None
         return
-    make_folder(plan.folder)
-    with Journal(plan.folder) as journal:
+    make_folder(folder)
+    with Journal(folder) as journal:
         plan = renew(plan)
         report.skipped, report.resumed = len(plan.skipped), len(plan.resumed)
         outputs, kept = (
-            [str(job.target.relative_to(plan.folder)) for job in jobs if job.target]
+            [str(job.target.relative_to(folder)) for job in jobs if job.target]
             for jobs in ([*plan.todo, *plan.resumed], plan.skipped)
         )
         journal.begin(plan.settings, outputs, kept, resumed=plan.past is not None)
         yield plan, journal
 
 
-class _Run:
-    """The three stages of a run, and what is between them."""
+class Run:
+    """The three stages of a run, and what is between them.
+
+    Attributes:
+        full_disk_ends: whether a full disk ends the run; else it costs the one file.
+    """
 
     def __init__(
         self,
@@ -169,8 +174,10 @@ class _Run:
         self.report = report
         self.journal = journal
         self.writing: deque[tuple[Job, Future[_Written]]] = deque()
+        self.full_disk_ends = True
 
     def all(self, jobs: Sequence[Job]) -> None:
+        """Do these; raises as :func:`run_plan`."""
         count = self.options.jobs
         readers = ThreadPoolExecutor(count, "read")
         writers = ThreadPoolExecutor(count, "write")
@@ -208,7 +215,7 @@ class _Run:
         try:
             return job, future.result()
         except Exception as error:  # whatever is wrong with one file must not cost the rest
-            self._fail(job, error)
+            self.fail(job, error)
             return job, None
 
     def _read(self, job: Job) -> _Read | _LargeEnough:
@@ -247,7 +254,7 @@ class _Run:
         except Stopped:
             raise
         except Exception as error:  # as above
-            self._fail(job, error)
+            self.fail(job, error)
             return None
         finally:
             self.report.network += time.perf_counter() - start
@@ -291,18 +298,22 @@ class _Run:
         try:
             written = future.result()
         except Exception as error:  # as above
-            self._fail(job, error)
+            self.fail(job, error)
             return
         self.report.done += 1
         self.report.encoding += written.seconds
+        self.report.pixels += written.width * written.height
         for text in written.lost:
             self.observer.warning(job, text)
         self.observer.finished(job, written.width, written.height)
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
+        """Count and tell a file that failed; raise where that ends the run."""
         if self.journal is None:
             raise error
-        if isinstance(error, FullDiskError):  # so would all others, after the network's work
+        if (
+            isinstance(error, FullDiskError) and self.full_disk_ends
+        ):  # so would all others, after the network's work
             remedy = f"{error.remedy}, then go on with --resume"
             raise FullDiskError(error.what, error.why, remedy) from error
         self.report.failed.append((job.name, str(error)))

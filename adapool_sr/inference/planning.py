@@ -11,9 +11,20 @@ from typing import Any, Literal
 from adapool_sr.files.errors import MissingFileError, OutputExistsError, UsageError
 from adapool_sr.files.journal import JOURNAL_NAME, Past, Stamp, read_past, refuse_running
 from adapool_sr.files.writing import check_writable
-from adapool_sr.io.listing import format_of, list_images
+from adapool_sr.io.listing import format_of, list_images, matches
 
-__all__ = ["Job", "Plan", "Policy", "decide", "kind_for", "plan_file", "plan_folder", "renew"]
+__all__ = [
+    "Job",
+    "Plan",
+    "Policy",
+    "decide",
+    "kind_for",
+    "list_jobs",
+    "plan_file",
+    "plan_folder",
+    "refuse_inputs",
+    "renew",
+]
 
 Policy = Literal["refuse", "overwrite", "skip", "resume"]
 
@@ -83,7 +94,7 @@ def plan_file(source: Path, output: str, kind: str | None) -> Job:
         target = target / _named(Path(source.name), kind)
     job = Job(str(source), source, target, kind_for(target, kind))
     check_writable(target)
-    _refuse_inputs([job])
+    refuse_inputs([job])
     return job
 
 
@@ -115,7 +126,29 @@ def _named(relative: Path, kind: str | None) -> Path:
     return relative.with_suffix(f".{kind or 'png'}")
 
 
-def plan_folder(source: Path, output: Path, kind: str | None) -> list[Job]:
+def list_jobs(source: Path, output: Path, kind: str | None, pattern: str = "") -> list[Job]:
+    """What :func:`plan_folder` plans, before it looks whether that can be done."""
+    # A pattern without a folder in it need not look into any.
+    recursive = not pattern or "/" in pattern or "**" in pattern
+    inside = [] if output.resolve() == source.resolve() else [output]
+    jobs = []
+    for path in list_images(source, recursive, without=inside):
+        relative = path.relative_to(source)
+        if pattern and not matches(relative, pattern):
+            continue
+        target = output / _named(relative, kind)
+        jobs.append(Job(str(relative), path, target, kind_for(target, kind)))
+    return jobs
+
+
+def plan_folder(
+    source: Path,
+    output: Path,
+    kind: str | None,
+    *,
+    pattern: str = "",
+    may_be_empty: bool = False,
+) -> list[Job]:
     """Plan all pictures of a folder, its tree mirrored in the output folder.
 
     Args:
@@ -124,9 +157,11 @@ def plan_folder(source: Path, output: Path, kind: str | None) -> list[Job]:
             folder, its content is no input.
         kind: the format of all outputs; None for each input's own, or PNG where that one is
             not written.
+        pattern: takes only the pictures whose path in the folder matches it, if not empty.
+        may_be_empty: whether a folder without pictures will do: one that is watched.
 
     Raises:
-        MissingFileError: no such folder.
+        MissingFileError: no such folder, or no picture that matches.
         UsageError: an empty folder, an output that is a file, that cannot be written or that
             is an input, or two inputs that would meet in one output.
     """
@@ -138,18 +173,17 @@ def plan_folder(source: Path, output: Path, kind: str | None) -> list[Job]:
             "is the name of a picture",
             "a folder of inputs takes a folder; use --format for the format",
         )
-    inside = [] if output.resolve() == source.resolve() else [output]
-    jobs = []
-    for path in list_images(source, without=inside):
-        relative = path.relative_to(source)
-        target = output / _named(relative, kind)
-        jobs.append(Job(str(relative), path, target, kind_for(target, kind)))
-    if not jobs:
+    jobs = list_jobs(source, output, kind, pattern)
+    if not jobs and pattern and not may_be_empty:
+        raise MissingFileError(
+            str(source / pattern), "matches no picture", f"all below it: '{source}/**'"
+        )
+    if not jobs and not may_be_empty:
         raise UsageError(str(source), "holds no pictures", "PNG, JPEG, WebP, TIFF, … are taken")
     check_writable(output / JOURNAL_NAME)
     refuse_running(output)
     _refuse_collisions(jobs)
-    _refuse_inputs(jobs)
+    refuse_inputs(jobs)
     return jobs
 
 
@@ -177,8 +211,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _refuse_inputs(jobs: Sequence[Job]) -> None:
-    """An output is never one of the inputs, by whatever path or link it is reached."""
+def refuse_inputs(jobs: Sequence[Job]) -> None:
+    """Refuse an output that is one of the inputs, by whatever path or link it is reached.
+
+    Raises:
+        UsageError: names both.
+    """
     inputs = {_identity(job.source): job for job in jobs if isinstance(job.source, Path)}
     inputs.pop(None, None)
     for job in jobs:
