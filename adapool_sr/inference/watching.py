@@ -67,6 +67,7 @@ def watch(
     observer: Observer | None = None,
     *,
     wait: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Enlarge the pictures of a folder as they arrive, until the observer or Ctrl-C ends it.
 
@@ -82,6 +83,7 @@ def watch(
         options: how to read and write.
         observer: hears of progress; its ``should_stop`` ends the watch.
         wait: sleeps.
+        clock: seconds.
 
     Raises:
         UsageError: another run is writing into the folder.
@@ -95,8 +97,8 @@ def watch(
         run.full_disk_ends = False
         known = {str(job.target) for job in [*plan.todo, *plan.skipped, *plan.resumed]}
         planned = {job.name for job in plan.todo}
-        arrivals = Arrivals(job.name for job in [*plan.skipped, *plan.resumed])
-        unfinished = False
+        arrivals = Arrivals((job.name for job in [*plan.skipped, *plan.resumed]), clock)
+        given = 0
         try:
             while not observer.should_stop():
                 jobs = []
@@ -104,17 +106,16 @@ def watch(
                     if job.name in planned or _admit(job, plan, known, run):
                         jobs.append(job)
                 if jobs:
-                    unfinished = True
+                    given += len(jobs)
                     _expect(journal, plan, [job for job in jobs if job.name not in planned])
                     run.all(jobs)
-                    unfinished = False
                 else:
                     wait(_POLL)
         except Stopped:
             pass
         finally:
             report.wall = time.perf_counter() - start
-            if not unfinished and not report.failed:
+            if not report.failed and given == report.done + report.larger:
                 journal.complete()
 
 
