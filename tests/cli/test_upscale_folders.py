@@ -230,7 +230,8 @@ def test_a_disk_that_fills_up_ends_the_run_and_resume_goes_on(model: Path, tmp_p
     for index in range(6):  # noise takes more than was forecast
         pixels = rng.integers(0, 256, (200, 200, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(source / f"{index}.jpg", quality=20)
-    command = [sys.executable, "-m", "adapool_sr", "upscale", "-i", source, "-o", out]
+    command: list[str | Path] = [sys.executable, "-m", "adapool_sr", "upscale"]
+    command += ["-i", source, "-o", out]
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", FULL_DISK, "sh", *command, "--model-path", model],
         capture_output=True,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def nothing() -> None:
 
 def run(
     root: Path,
-    steps: list[Callable[[], object]],
+    steps: Sequence[Callable[[], object]],
     policy: Any = "refuse",
     kind: str | None = None,
 ) -> tuple[Watcher, Report]:
