@@ -90,13 +90,16 @@ def survey(
         max_pixels: as for :func:`adapool_sr.io.decoding.probe`.
 
     Returns:
-        By the jobs' names; those whose header cannot be read are absent.
+        By the jobs' names; those whose header cannot be read, or whose result no memory holds,
+        are absent.
     """
 
     def one(job: Job) -> tuple[str, Extent | None]:
         try:
             width, height, _ = probe(job.source, max_pixels)
-            return job.name, _extent(job, upscaler.for_size(height, width), height, width)
+            chosen = upscaler.for_size(height, width)
+            chosen.check_size(height, width, job.name)
+            return job.name, _extent(job, chosen, height, width)
         except (AdaPoolError, OSError):  # it is named when its turn comes
             return job.name, None
 
