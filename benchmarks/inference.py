@@ -4,12 +4,12 @@
     python benchmarks/inference.py                    (ADAPOOL_DATA=sets for the plot)
     python benchmarks/inference.py --memory           (peak memory of a 24-megapixel photo, too)
 
-The input has 640x360 pixels. All contenders of a scale take turns in every round, in the same
-precision and memory format, so that whatever slows the machine slows them all; medians. The peers
-(FSRCNN, VDSR, EDSR-baseline, SPAN with 48 channels) are written as plain convolutions and have no
-weights: they are there for their time, and their quality is what was published. Prints a table in
-Markdown, writes runs/inference.json and, where Set5 is at hand, runs/inference.svg, quality
-against time.
+The input has 640x360 pixels (--size for others). All contenders of a scale take turns in every
+round, in the same precision and memory format, so that whatever slows the machine slows them all;
+medians of the time that passed and of the time that the cores worked. The peers (FSRCNN, VDSR,
+EDSR-baseline, SPAN with 48 channels) are written as plain convolutions and have no weights: they
+are there for their time, and their quality is what was published. Prints a table in Markdown,
+writes runs/inference.json and, where Set5 is at hand, runs/inference.svg, quality against time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from adapool_sr.inference.devices import has_fast_bfloat16
 from adapool_sr.models import checkpoint, registry
 
 ROOT = Path(__file__).resolve().parents[1]
-HEIGHT, WIDTH = 360, 640
+SIZE = (640, 360)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -56,7 +56,8 @@ class Row:
         name: of the model or the peer.
         ours: whether it ships.
         parameters: of the network; 0 for Pillow.
-        milliseconds: median.
+        milliseconds: median of the time that passed.
+        processor: median of the time that the cores worked, in milliseconds.
         megapixels: of output, a second.
         psnr: Y-PSNR in dB on Set5, measured (ours) or published; None where neither is known.
     """
@@ -65,6 +66,7 @@ class Row:
     ours: bool
     parameters: int
     milliseconds: float
+    processor: float
     megapixels: float
     psnr: float | None
 
@@ -85,10 +87,12 @@ def contenders(scale: int, dtype: torch.dtype) -> dict[str, tuple[nn.Module, int
     }
 
 
-def calls(scale: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+def calls(
+    scale: int, dtype: torch.dtype, width: int, height: int
+) -> dict[str, Callable[[], object]]:
     """What is timed, by name: from a float32 picture to a float32 picture."""
     torch.manual_seed(0)
-    colour = torch.rand(1, 3, HEIGHT, WIDTH).contiguous(memory_format=torch.channels_last)
+    colour = torch.rand(1, 3, height, width).contiguous(memory_format=torch.channels_last)
     inputs = {3: colour, 1: colour[:, :1].contiguous()}
 
     def call(network: nn.Module, x: torch.Tensor, ours: bool) -> Callable[[], object]:
@@ -101,22 +105,27 @@ def calls(scale: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     }
     if scale > 1:
         pixels = Image.fromarray((colour[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-        size = (WIDTH * scale, HEIGHT * scale)
+        size = (width * scale, height * scale)
         found["Pillow, Lanczos"] = lambda: pixels.resize(size, Image.Resampling.LANCZOS)
     return found
 
 
-def times(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, in turns, after a round to warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in functions}
+def times(
+    functions: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of each, passed and worked, in turns, after a round to warm up."""
+    passed: dict[str, list[float]] = {name: [] for name in functions}
+    worked: dict[str, list[float]] = {name: [] for name in functions}
     with torch.inference_mode():
         for number in range(-1, rounds):
             for name, function in functions.items():
-                begun = time.perf_counter()
+                begun, begun_work = time.perf_counter(), time.process_time()
                 function()
                 if number >= 0:
-                    taken[name].append(1e3 * (time.perf_counter() - begun))
-    return {name: statistics.median(values) for name, values in taken.items()}
+                    passed[name].append(1e3 * (time.perf_counter() - begun))
+                    worked[name].append(1e3 * (time.process_time() - begun_work))
+    median = statistics.median
+    return {name: (median(passed[name]), median(worked[name])) for name in functions}
 
 
 def quality(scale: int, set5: Path | None) -> dict[str, float]:
@@ -131,40 +140,36 @@ def quality(scale: int, set5: Path | None) -> dict[str, float]:
     return found
 
 
-def rows_of(scale: int, precision: str, rounds: int, set5: Path | None) -> list[Row]:
-    """Measure one scale."""
+def rows_of(
+    scale: int, precision: str, size: tuple[int, int], rounds: int, set5: Path | None
+) -> list[Row]:
+    """Measure one scale; the quickest first."""
     dtype = DTYPES[precision]
     count = {
         name: sum(parameter.numel() for parameter in network.parameters())
         for name, (network, _) in contenders(scale, dtype).items()
     }
     psnr = quality(scale, set5)
-    size = WIDTH * HEIGHT * scale**2 / 1e6
-    return [
-        Row(
-            name,
-            name in count and name not in PEERS,
-            count.get(name, 0),
-            taken,
-            1e3 * size / taken,
-            psnr.get(name),
-        )
-        for name, taken in sorted(
-            times(calls(scale, dtype), rounds).items(), key=lambda item: item[1]
-        )
-    ]
+    output = size[0] * size[1] * scale**2 / 1e6
+    rows = []
+    for name, (passed, worked) in times(calls(scale, dtype, *size), rounds).items():
+        ours = name in count and name not in PEERS
+        speed = 1e3 * output / passed
+        rows.append(Row(name, ours, count.get(name, 0), passed, worked, speed, psnr.get(name)))
+    return sorted(rows, key=lambda row: row.milliseconds)
 
 
 def markdown(rows: list[Row], scale: int, precision: str) -> str:
     """The table of one scale."""
     by_name = {row.name: row.milliseconds for row in rows}
-    head = [f"x{scale}, {precision}", "parameters", "ms", "MP/s", "Set5, dB"]
+    head = [f"x{scale}, {precision}", "parameters", "ms", "core-ms", "MP/s", "Set5, dB"]
     beside = [name for name in ("FSRCNN", "SPAN-48") if name in by_name]
     lines = [head + [f"time of {name}" for name in beside]]
     lines.append(["---"] * len(lines[0]))
     for row in rows:
         line = [f"**{row.name}**" if row.ours else row.name]
         line += [f"{row.parameters:,}" if row.parameters else "", f"{row.milliseconds:.0f}"]
+        line += [f"{row.processor:.0f}"]
         line += [f"{row.megapixels:.1f}", f"{row.psnr:.2f}" if row.psnr else ""]
         line += [f"{row.milliseconds / by_name[name]:.2f}x" for name in beside]
         lines.append(line)
@@ -216,7 +221,7 @@ def plot(rows: list[Row], title: str) -> str:
         colour = "#c0392b" if row.ours else "#555"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>')
         parts.append(f'<text x="{x + 9:.1f}" y="{y + 4:.1f}" fill="{colour}">{row.name}</text>')
-    foot = f"milliseconds for {WIDTH}x{HEIGHT} pixels; upward: Y-PSNR on Set5 in dB"
+    foot = "milliseconds (the quicker the further left); upward: Y-PSNR on Set5 in dB"
     parts.append(f'<text x="{left}" y="{top + height + 44}">{foot}</text></svg>')
     return "\n".join(parts) + "\n"
 
@@ -246,6 +251,7 @@ def main() -> None:
     add = parser.add_argument
     add("--data", type=Path, default=Path(data) if data else None, help="default: ADAPOOL_DATA")
     add("--precision", choices=list(DTYPES), help="default: what this processor is fast at")
+    add("--size", type=int, nargs=2, default=SIZE, metavar="N", help="default: 640 360")
     add("--rounds", type=int, default=11, help="runs of each (default: 11)")
     add("--memory", action="store_true", help="measure the peak memory of tiny-x2 too")
     add("-o", "--output", type=Path, default=ROOT / "runs", help="default: runs")
@@ -257,13 +263,15 @@ def main() -> None:
     make_folder(args.output)
     threads, load = torch.get_num_threads(), os.getloadavg()[0]
     result: dict[str, Any] = {"precision": precision, "threads": threads, "load": load}
-    print(f"{WIDTH}x{HEIGHT} pixels, {threads} threads, load {load:.1f}, torch {torch.__version__}")
+    result["size"] = list(args.size)
+    width, height = args.size
+    print(f"{width}x{height} pixels, {threads} threads, load {load:.1f}, torch {torch.__version__}")
     for scale in sorted({model.scale for model in registry.available()}):
-        rows = rows_of(scale, precision, args.rounds, set5)
+        rows = rows_of(scale, precision, tuple(args.size), args.rounds, set5)
         result[f"x{scale}"] = [asdict(row) for row in rows]
         print(f"\n{markdown(rows, scale, precision)}", flush=True)
         if scale == 2 and set5 is not None:
-            title = f"x2, {threads} threads, {precision}"
+            title = f"x2, {width}x{height} pixels, {threads} threads, {precision}"
             write_whole(args.output / "inference.svg", plot(rows, title).encode())
     if args.memory:
         result["peak_gib"] = peak_memory("tiny-x2")

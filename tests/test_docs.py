@@ -20,7 +20,9 @@ from adapool_sr.cli.main import COMMANDS, _parser
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("datasets/**/*.md"), *ROOT.glob("adapool_sr/**/*.md")]
+    path
+    for pattern in ("*.md", "docs/*.md", "datasets/**/*.md", "adapool_sr/**/*.md")
+    for path in ROOT.glob(pattern)
 )
 
 

@@ -30,9 +30,9 @@ def test_peers_have_the_published_number_of_parameters(name: str) -> None:
 
 def test_plot_shows_better_higher_and_slower_to_the_right() -> None:
     rows = [
-        inference.Row("quick", True, 10, 20.0, 1.0, 36.0),
-        inference.Row("slow", False, 10, 300.0, 0.1, 38.0),
-        inference.Row("unknown", False, 10, 300.0, 0.1, None),
+        inference.Row("quick", True, 10, 20.0, 40.0, 1.0, 36.0),
+        inference.Row("slow", False, 10, 300.0, 600.0, 0.1, 38.0),
+        inference.Row("unknown", False, 10, 300.0, 600.0, 0.1, None),
     ]
     tree = ElementTree.fromstring(inference.plot(rows, "x2"))
     dots = [each for each in tree if each.tag.endswith("circle")]
@@ -43,7 +43,9 @@ def test_plot_shows_better_higher_and_slower_to_the_right() -> None:
 
 def test_table_gives_times_beside_fsrcnn() -> None:
     rows = [
-        inference.Row("ours", True, 10, 50.0, 1.0, 36.0),
-        inference.Row("FSRCNN", False, 10, 100.0, 0.1, None),
+        inference.Row("ours", True, 10, 50.0, 90.0, 1.0, 36.0),
+        inference.Row("FSRCNN", False, 10, 100.0, 200.0, 0.1, None),
     ]
-    assert "| **ours** | 10 | 50 | 1.0 | 36.00 | 0.50x |" in inference.markdown(rows, 2, "bf16")
+    assert "| **ours** | 10 | 50 | 90 | 1.0 | 36.00 | 0.50x |" in inference.markdown(
+        rows, 2, "bf16"
+    )

@@ -56,6 +56,7 @@ def make_plan(
 ) -> tuple[Plan, Callable[[], list[Job]]]:
     """What is to be done, and a look at what there is to do now (for ``--watch``)."""
     from adapool_sr.inference.planning import decide, list_jobs, plan_file, plan_folder
+    from adapool_sr.io.listing import BOOK, LOSSY
 
     jobs: list[Job]
     folder = None
@@ -76,9 +77,11 @@ def make_plan(
         jobs = [_plan_stream(args)]
     else:
         jobs = [plan_file(Path(args.input), args.output, args.format)]
-    if args.quality is not None and jobs and all(job.kind == "png" for job in jobs):
+    kinds = {job.kind if job.kind != BOOK else job.pages for job in jobs}
+    if args.quality is not None and jobs and not kinds & {*LOSSY, None}:
+        names = " and ".join(sorted(filter(None, kinds)))
         raise UsageError(
-            "--quality", "has no meaning for png, which is lossless", "use it with jpg or webp"
+            "--quality", f"has no meaning for {names}, which is lossless", "use jpg, webp or avif"
         )
     settings = _settings(args, specs, size)
     return decide(jobs, _policy(args), folder=folder, settings=settings), look
@@ -144,6 +147,7 @@ def _settings(
         "strength": "" if args.strength == 1 else f"{args.strength:g}",
         "wrap": args.wrap,
         "consistent": args.consistent,
+        "strip": args.strip,
     }
     return {
         "input": str(Path(args.input).resolve()),
@@ -196,12 +200,18 @@ def show_plan(
 
 def _show_job(args: argparse.Namespace, job: Job, status: str, extent: Extent | None) -> None:
     from adapool_sr.io.decoding import probe
+    from adapool_sr.io.listing import BOOK
 
     size = result = trouble = ""
     if extent is None:  # damaged, or for a sheet of pieces
         try:
-            width, height, _ = probe(job.source, args.max_pixels)
-            size = f"{width}x{height}"
+            if isinstance(job.source, Path) and job.kind == BOOK:
+                from adapool_sr.inference.books import count_pages
+
+                size = f"{count_pages(job.source)} pages"
+            else:
+                width, height, _ = probe(job.source, args.max_pixels)
+                size = f"{width}x{height}"
         except AdaPoolError as error:
             trouble = str(error)
     else:

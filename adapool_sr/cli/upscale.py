@@ -38,6 +38,7 @@ adapool-sr upscale -i 'photos/**/*.jpg' -o large --resume
 adapool-sr upscale -i inbox -o large --watch --skip
 adapool-sr upscale -i photos -o large --fit 3840x2160 --skip-larger --verify
 adapool-sr upscale -i photo.jpg -o sheet.png --crop 400,300,160,120 -n tiny-x2
+adapool-sr upscale -i book.cbz -o large.cbz
 cat photo.png | adapool-sr upscale -i - -o - > large.png
 """
 
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         metavar="IN",
         required=True,
-        help="a picture, a folder, a quoted pattern as in 'photos/**/*.jpg', or - for stdin",
+        help="a picture, a comic (.cbz), a folder, a quoted pattern as in 'photos/**/*.jpg', "
+        "or - for stdin",
     )
     parser.add_argument(
         "-o",
@@ -66,14 +68,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f",
         "--format",
-        choices=("png", "jpg", "webp"),
+        choices=("png", "jpg", "webp", "tiff", "bmp", "avif"),
         help="format of the results (default: the input's, or png where that is not written)",
     )
     parser.add_argument(
         "--quality",
         metavar="Q",
         type=quality,
-        help="1 to 100 for jpg and webp (default: 95; webp from a lossless input is lossless)",
+        help="1 to 100 for jpg, webp and avif (default: 95; the last two keep a lossless input so)",
+    )
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="drop EXIF, IPTC, XMP, colour profile and DPI, which are kept else",
     )
     add_device_flags(parser)
     add_ensemble_flag(parser)
@@ -137,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
     extents = survey(plan.todo, upscaler, args.max_pixels)
     check_room(plan.todo, extents)
     jobs = args.jobs or fitting_jobs(extents.values(), default_jobs())
-    options = Options(args.quality, args.max_pixels, jobs, args.verify, args.strict)
+    options = Options(args.quality, args.max_pixels, jobs, args.strip, args.verify, args.strict)
     view.start(upscaler, model, extents)
     if args.watch:
         return _watch(plan, look, upscaler, options, view)

@@ -11,39 +11,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
-from adapool_sr.files.errors import AdaPoolError, FullDiskError, UnwritableFileError
+from adapool_sr.files.errors import FullDiskError
 from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.files.writing import make_folder, write_whole
 from adapool_sr.inference.family import Family
 from adapool_sr.inference.planning import Job, Plan, renew
 from adapool_sr.inference.report import Report
+from adapool_sr.inference.steps import Options, encode_result, judge, read_input
 from adapool_sr.inference.upscaler import Stopped, Upscaler
 from adapool_sr.inference.verifying import Verdict
 from adapool_sr.io.decoding import probe
-from adapool_sr.io.images import Picture, check_format, fitted, read, to_bytes
-from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
+from adapool_sr.io.images import Picture
+from adapool_sr.io.listing import BOOK
 
 __all__ = ["Observer", "Options", "Run", "locked", "run_plan"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run reads and writes.
-
-    Attributes:
-        quality: for JPEG and WebP, 1 to 100; None as :func:`adapool_sr.io.images.to_bytes` has it.
-        max_pixels: a larger input is refused undecoded.
-        jobs: readers, and as many writers; each holds one picture in memory.
-        verify: compare every result with its input, and warn where it differs too much.
-        strict: such a file fails instead, and is not written.
-    """
-
-    quality: int | None = None
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    jobs: int = 1
-    verify: bool = False
-    strict: bool = False
 
 
 class Observer:
@@ -177,7 +160,13 @@ class Run:
         self.full_disk_ends = True
 
     def all(self, jobs: Sequence[Job]) -> None:
-        """Do these; raises as :func:`run_plan`."""
+        """Do these, books after pictures; raises as :func:`run_plan`."""
+        self._pictures([job for job in jobs if job.kind != BOOK])
+        for job in jobs:
+            if job.kind == BOOK:
+                self._book(job)
+
+    def _pictures(self, jobs: Sequence[Job]) -> None:
         count = self.options.jobs
         readers = ThreadPoolExecutor(count, "read")
         writers = ThreadPoolExecutor(count, "write")
@@ -208,6 +197,26 @@ class Run:
             readers.shutdown(wait=False, cancel_futures=True)
             writers.shutdown(wait=True, cancel_futures=True)
 
+    def _book(self, job: Job) -> None:
+        """Enlarge a book; pages are read and written while the network runs."""
+        from adapool_sr.inference.books import enlarge_book
+
+        if self.observer.should_stop():
+            raise Stopped
+        try:
+            stamp = Stamp.of(cast(Path, job.source))
+            make_folder(cast(Path, job.target).parent)
+            size = enlarge_book(job, self.upscaler, self.options, self.observer, self.report)
+            if self.journal is not None:
+                self.journal.finished(job.name, stamp)
+        except Stopped:
+            raise
+        except Exception as error:  # as below
+            self.fail(job, error)
+            return
+        self.report.done += 1
+        self.observer.finished(job, *size)
+
     def _next(
         self, reading: deque[tuple[Job, Future[_Read | _LargeEnough]]]
     ) -> tuple[Job, _Read | _LargeEnough | None]:
@@ -226,12 +235,14 @@ class Run:
             width, height, _ = probe(job.source, self.options.max_pixels)
             if size.skips(height, width):
                 return _LargeEnough(width, height)
-        picture = read(job.source, self.options.max_pixels)
-        upscaler = self.upscaler.for_size(picture.height, picture.width)
-        height, width = upscaler.size_of(picture.height, picture.width)
-        upscaler.check_size(picture.height, picture.width, job.name)
-        check_format(picture, job.kind, width, height, str(job.target or "output"))
-        picture, lost = fitted(picture, job.kind)
+        picture, lost = read_input(
+            job.source,
+            job.name if isinstance(job.source, bytes) else str(job.source),
+            job.kind,
+            self.upscaler,
+            self.options,
+            output=str(job.target or "output"),
+        )
         return _Read(picture, stamp, lost, time.perf_counter() - start)
 
     def _enlarge(self, job: Job, content: _Read) -> Picture | None:
@@ -261,22 +272,13 @@ class Run:
 
     def _verify(self, job: Job, verdict: Verdict) -> None:
         """Count a verdict and tell it; a bad one warns, or fails the file."""
-        self.report.verified.append((job.name, verdict.psnr))
         self.observer.verified(job, verdict)
-        if verdict.passes:
-            return
-        self.report.off += 1
-        why = f"the result does not show its input: {verdict}, where 4 % is the most"
-        if self.options.strict:
-            raise AdaPoolError(job.name, why, "another model, or --precision fp32 -d cpu, may help")
-        self.observer.warning(job, why)
+        if trouble := judge(verdict, job.name, self.options, self.report):
+            self.observer.warning(job, trouble)
 
     def _write(self, job: Job, picture: Picture, stamp: Stamp | None) -> _Written:
         start = time.perf_counter()
-        try:
-            data, lost = to_bytes(picture, job.kind, self.options.quality)
-        except UnwritableFileError as error:  # it knows of no file
-            raise UnwritableFileError(str(job.target), error.why, error.remedy) from error
+        data, lost = encode_result(picture, job.kind, self.options, str(job.target or "output"))
         if job.target is None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapool_sr.files.errors import AdaPoolError, UsageError
 from adapool_sr.inference.backends import Limits
-from adapool_sr.inference.devices import choose_device, choose_precision
+from adapool_sr.inference.devices import PRECISIONS, choose_device, choose_precision
 from adapool_sr.inference.memory import available_bytes, bytes_per_pixel, largest_tile
 from adapool_sr.inference.tiles import Tile, halo_for, plan_tiles, split
 from adapool_sr.io.images import quantise
@@ -38,11 +38,17 @@ class Meter:
         progress: called as ``progress(done, total)`` after each tile, in pixels.
         should_stop: asked before each tile.
         pictures: of one size, that the call is about.
+        precision: number format of the convolutions; None for the engine's own.
     """
 
     def __init__(
-        self, progress: Progress | None, should_stop: ShouldStop | None, pictures: int = 1
+        self,
+        progress: Progress | None = None,
+        should_stop: ShouldStop | None = None,
+        pictures: int = 1,
+        precision: torch.dtype | None = None,
     ) -> None:
+        self.precision = precision
         self._done, self._total = 0, 0
         self._pictures = pictures
         self._progress, self._should_stop = progress, should_stop
@@ -80,6 +86,7 @@ class Engine:
         radius: the network's receptive radius.
         device: where it runs.
         precision: the number format of the convolutions.
+        deep_precision: the same for pictures of 16 bits: float32 unless one was asked for.
         tile: as it was given, or 0 for a network that cuts pictures up itself.
         redone: tiles that came out non-finite and were done again in float32.
 
@@ -101,47 +108,51 @@ class Engine:
         if limits.cpu_only and self.device.type != "cpu":
             raise UsageError(f"device '{device}'", "is not for this model", "use cpu")
         self.precision = choose_precision(precision, self.device, limits.precisions)
+        self.deep_precision = torch.float32 if precision == "auto" else self.precision
         self.redone = 0
         self.scale = int(cast(int, network.scale))
         self.multiple = int(cast(int, network.size_multiple))
         self.radius = int(cast(int, network.receptive_radius))
         self.tile: int | Literal["auto"] = 0 if limits.untiled and tile == "auto" else tile
         self._largest_core = 2**62  # input pixels; shrinks when the device runs out of memory
-        self._pixel_bytes = limits.pixel_bytes
+        self._pixel_bytes = dict.fromkeys(PRECISIONS.values(), limits.pixel_bytes)
         self.network = copy.deepcopy(network).eval().to(self.device)
         # mypy: nn.Module.to has no overload with a memory format alone
         self.network = cast(Any, self.network).to(memory_format=torch.channels_last)
 
-    def tile_for(self, height: int, width: int) -> int:
+    def tile_for(self, height: int, width: int, precision: torch.dtype | None = None) -> int:
         """Side of the tiles that an input of this size is cut into; 0 where it stays whole."""
         if self.tile != "auto":
             return self.tile if max(height, width) > self.tile else 0
         if height * width <= _ALWAYS_WHOLE:
             return 0
+        precision = precision or self.precision
         side = largest_tile(
             available_bytes(self.device),
-            self.pixel_bytes(),
+            self.pixel_bytes(precision),
             halo=halo_for(self.radius, self.multiple),
             multiple=self.multiple,
             on_cpu=self.device.type == "cpu",
         )
         return side if max(height, width) > side else 0
 
-    def pixel_bytes(self) -> float:
+    def pixel_bytes(self, precision: torch.dtype) -> float:
         """What the network needs for a pixel of its input, measured at the first call."""
-        if self._pixel_bytes is None:
-            self._pixel_bytes = bytes_per_pixel(self.network, 3, self.device, self.precision)
-        return self._pixel_bytes
+        found = self._pixel_bytes[precision]
+        if found is None:
+            found = bytes_per_pixel(self.network, 3, self.device, precision)
+            self._pixel_bytes[precision] = found
+        return found
 
     def bytes_for(self, height: int, width: int) -> int:
         """About what the network needs at once for an input of this size, tile by tile."""
         geometry = {"multiple": self.multiple, "radius": self.radius}
         tiles = plan_tiles(height, width, self.tile_for(height, width), **geometry)
-        return int(self.pixel_bytes() * max(tile.window.area for tile in tiles))
+        return int(self.pixel_bytes(self.precision) * max(tile.window.area for tile in tiles))
 
     def trial(self, x: Tensor) -> Tensor:
         """Run the network over a small picture (C, h, w); uint8, as the results mostly are."""
-        return self.run(x, torch.uint8, Meter(None, None))
+        return self.run(x, torch.uint8, Meter())
 
     def run_passes(self, x: Tensor, passes: int, dtype: torch.dtype, meter: Meter) -> Tensor:
         """(C, h, w) float through the network so many times; the last result is of ``dtype``."""
@@ -168,7 +179,8 @@ class Engine:
         channels, height, width = x.shape
         result = torch.empty(channels, height * self.scale, width * self.scale, dtype=dtype)
         geometry = {"multiple": self.multiple, "radius": self.radius}
-        tiles = plan_tiles(height, width, self.tile_for(height, width), **geometry)
+        precision = meter.precision or self.precision
+        tiles = plan_tiles(height, width, self.tile_for(height, width, precision), **geometry)
         tiles.reverse()
         while tiles:
             meter.check()
@@ -178,7 +190,7 @@ class Engine:
                 tiles += reversed(smaller)
                 continue
             try:
-                y = self._run(x, tile)
+                y = self._run(x, tile, precision)
             except RuntimeError as error:
                 if not _is_out_of_memory(error) or not smaller:
                     raise
@@ -190,15 +202,15 @@ class Engine:
             meter.add(tile.core.area)
         return result
 
-    def _run(self, x: Tensor, tile: Tile) -> Tensor:
+    def _run(self, x: Tensor, tile: Tile, precision: torch.dtype) -> Tensor:
         """The network's output (C, h, w) for a tile's core, clamped float32 on the CPU."""
         window = tile.window
         seen = x[:, window.top : window.bottom, window.left : window.right].to(
             self.device, torch.float32
         )
         batch = seen.expand(3, -1, -1)[None].contiguous(memory_format=torch.channels_last)
-        y = self._forward(batch, self.precision)
-        if self.precision != torch.float32 and not math.isfinite(float(y.sum())):
+        y = self._forward(batch, precision)
+        if precision != torch.float32 and not math.isfinite(float(y.sum())):
             self.redone += 1
             y = self._forward(batch, torch.float32)
         crop = tile.crop(self.scale)

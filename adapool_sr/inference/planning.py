@@ -11,7 +11,7 @@ from typing import Any, Literal
 from adapool_sr.files.errors import MissingFileError, OutputExistsError, UsageError
 from adapool_sr.files.journal import JOURNAL_NAME, Past, Stamp, read_past, refuse_running
 from adapool_sr.files.writing import check_writable
-from adapool_sr.io.listing import format_of, list_images, matches
+from adapool_sr.io.listing import BOOK, WRITTEN, format_of, is_book, list_images, matches
 
 __all__ = [
     "Job",
@@ -20,6 +20,7 @@ __all__ = [
     "decide",
     "kind_for",
     "list_jobs",
+    "named",
     "plan_file",
     "plan_folder",
     "refuse_inputs",
@@ -41,13 +42,15 @@ class Job:
         name: what the user sees: the input's path, in a folder run relative to the folder.
         source: the input file, or its whole content.
         target: the output file; None for standard output.
-        kind: the output's format: "png", "jpg" or "webp".
+        kind: the output's format, as in "png" or "jpg"; "cbz" for a book.
+        pages: the format of a book's pages; None for each page's own.
     """
 
     name: str
     source: Path | bytes
     target: Path | None
     kind: str
+    pages: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,27 @@ def plan_file(source: Path, output: str, kind: str | None) -> Job:
         raise MissingFileError(str(source), "no such file or folder", "check the path")
     target = Path(output)
     if target.is_dir() or output.endswith(("/", os.sep)):
-        target = target / _named(Path(source.name), kind)
-    job = Job(str(source), source, target, kind_for(target, kind))
+        target = target / named(Path(source.name), kind)
+    job = _job(str(source), source, target, kind)
     check_writable(target)
     refuse_inputs([job])
     return job
+
+
+def _job(name: str, source: Path, target: Path, kind: str | None) -> Job:
+    """The job of a picture or a book."""
+    if is_book(source) != is_book(target):
+        what = "a book" if is_book(source) else "no book"
+        raise UsageError(
+            f"output '{target}'",
+            f"does not fit the input {name}, which is {what}",
+            "a book takes a .cbz, a picture the name of a picture",
+        )
+    if not is_book(source):
+        return Job(name, source, target, kind_for(target, kind))
+    if target.suffix.lower() != ".cbz":
+        raise UsageError(f"output '{target}'", "is no format that is written", "end it in .cbz")
+    return Job(name, source, target, BOOK, kind)
 
 
 def kind_for(target: Path, kind: str | None) -> str:
@@ -109,7 +128,7 @@ def kind_for(target: Path, kind: str | None) -> str:
         raise UsageError(
             f"output '{target}'",
             f"'{target.suffix}' is no format that is written" if target.suffix else "has no suffix",
-            "end it in .png, .jpg or .webp",
+            f"end it in {WRITTEN}",
         )
     if kind and by_name and kind != by_name:
         raise UsageError(
@@ -118,8 +137,10 @@ def kind_for(target: Path, kind: str | None) -> str:
     return kind or by_name or "png"
 
 
-def _named(relative: Path, kind: str | None) -> Path:
+def named(relative: Path, kind: str | None) -> Path:
     """The output's path for an input's: the same, but for a suffix that follows the format."""
+    if is_book(relative):
+        return relative.with_suffix(".cbz") if relative.suffix.lower() != ".cbz" else relative
     own = format_of(relative)
     if own is not None and kind in (None, own):
         return relative
@@ -132,12 +153,12 @@ def list_jobs(source: Path, output: Path, kind: str | None, pattern: str = "") -
     recursive = not pattern or "/" in pattern or "**" in pattern
     inside = [] if output.resolve() == source.resolve() else [output]
     jobs = []
-    for path in list_images(source, recursive, without=inside):
+    for path in list_images(source, recursive, without=inside, books=True):
         relative = path.relative_to(source)
         if pattern and not matches(relative, pattern):
             continue
-        target = output / _named(relative, kind)
-        jobs.append(Job(str(relative), path, target, kind_for(target, kind)))
+        target = output / named(relative, kind)
+        jobs.append(_job(str(relative), path, target, kind))
     return jobs
 
 

@@ -1,8 +1,7 @@
-"""Picture files to integer arrays, with Pillow; 16-bit colour PNG with OpenCV.
+"""Picture files to integer arrays: upright, grey or RGB, of the file's depth.
 
 Arrays are (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; uint8 or
-uint16 over the type's full range. Only the formats listed here are ever opened, told by
-their first bytes and never by their names.
+uint16 over the type's full range. Pillow decodes but where it would cut 16 bits to 8.
 """
 
 from __future__ import annotations
@@ -13,20 +12,24 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from adapool_sr.files.errors import (
     AdaPoolError,
     MissingFileError,
     UnreadableFileError,
 )
+from adapool_sr.io import jxl
+from adapool_sr.io.deep import deep_pixels
+from adapool_sr.io.exif import exif_of_tiff
+from adapool_sr.io.formats import DAMAGED, identify, open_image
+from adapool_sr.io.iptc import JPEG_HEADING, blocks_of_iptc, from_raw_profile
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 from adapool_sr.io.metadata import Metadata, png_chunks
 
@@ -34,19 +37,12 @@ __all__ = ["Decoded", "Pixels", "array_of", "decode", "kind_of", "probe"]
 
 Pixels = NDArray[Any]  # uint8 or uint16
 
-# Pillow's name of the format and the plugin that opens it, by first bytes.
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "PNG", "PngImagePlugin"),
-    (b"\xff\xd8\xff", "JPEG", "JpegImagePlugin"),
-    (b"GIF8", "GIF", "GifImagePlugin"),
-    (b"BM", "BMP", "BmpImagePlugin"),
-    (b"II*\0", "TIFF", "TiffImagePlugin"),
-    (b"MM\0*", "TIFF", "TiffImagePlugin"),
-    (b"P5", "PPM", "PpmImagePlugin"),
-    (b"P6", "PPM", "PpmImagePlugin"),
-)
-_LOSSY = {"JPEG", "MPO", "AVIF"}
-_DAMAGED = "open it in an image editor and save it anew, or leave it out"
+_LOSSY = {"JPEG", "MPO", "HEIF"}
+_WHOLE = {"PNG", "WEBP", "TIFF", "PPM", "AVIF", "HEIF", "JXL"}  # whose content is looked into
+_TURNED_BY_THE_DECODER = {"TIFF", "HEIF", "JXL"}
+# Bytes of a text or profile in a PNG; Pillow's own limit of 1 MiB refuses pictures that carry a
+# long workflow, and what is larger than this is a bomb.
+_LARGEST_PNG_TEXT = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +54,14 @@ class Decoded:
         metadata: what the file says beside the pixels.
         format: the file's format in lower case, as in "png", "jpeg", "gif".
         lossless: whether the file held exactly these pixels.
+        lost: a sentence for each thing that could not be read.
     """
 
     pixels: Pixels
     metadata: Metadata
     format: str
     lossless: bool
+    lost: tuple[str, ...] = ()
 
 
 _quiet_lock = threading.Lock()
@@ -73,9 +71,9 @@ _quiet_undo: list[Any] = []
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Silence Pillow's warnings and its own size limit while any thread decodes.
+    """Silence Pillow's warnings and set its limits to ours while any thread decodes.
 
-    Both are process-wide, and ``warnings.catch_warnings`` alone is not safe when several
+    These are process-wide, and ``warnings.catch_warnings`` alone is not safe when several
     threads enter it: the first in saves the state, the last out restores it.
     """
     global _quiet_depth
@@ -84,8 +82,9 @@ def _quiet_pillow() -> Iterator[None]:
             catcher = warnings.catch_warnings()
             catcher.__enter__()
             warnings.simplefilter("ignore")
-            _quiet_undo[:] = [catcher, Image.MAX_IMAGE_PIXELS]
+            _quiet_undo[:] = [catcher, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK]
             Image.MAX_IMAGE_PIXELS = None  # our own max_pixels stands in its place
+            PngImagePlugin.MAX_TEXT_CHUNK = _LARGEST_PNG_TEXT
         _quiet_depth += 1
     try:
         yield
@@ -93,58 +92,14 @@ def _quiet_pillow() -> Iterator[None]:
         with _quiet_lock:
             _quiet_depth -= 1
             if _quiet_depth == 0:
-                catcher, Image.MAX_IMAGE_PIXELS = _quiet_undo
+                catcher, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = _quiet_undo
                 catcher.__exit__(None, None, None)
-
-
-def _plugin(head: bytes) -> tuple[str, str] | None:
-    for signature, kind, plugin in _SIGNATURES:
-        if head.startswith(signature):
-            return kind, plugin
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP", "WebPImagePlugin"
-    if head[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF", "AvifImagePlugin"
-    return None
 
 
 def kind_of(content: bytes) -> str | None:
     """The format that a file's first bytes announce, as in "png", "jpeg"; None if unknown."""
-    known = _plugin(content[:16])
-    return known[0].lower() if known else None
-
-
-def _open(stream: IO[bytes], name: str, max_pixels: int) -> Image.Image:
-    """Read the header only; raise if it is no picture, or one that must not be decoded."""
-    head = stream.read(16)
-    if not head:
-        raise UnreadableFileError(name, "is empty", "fetch or save it again")
-    known = _plugin(head)
-    if known is None:
-        raise UnreadableFileError(
-            name,
-            f"is no picture of a known kind (begins with {head[:8]!r})",
-            "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF and PPM are read; convert it to one of them",
-        )
-    kind, plugin = known
-    import_module(f"PIL.{plugin}")  # just this one: importing all forty costs 0.1 s
-    stream.seek(0)
-    try:
-        image = Image.open(stream, formats=[kind])
-    except Exception as error:  # a hostile header raises nearly anything from a plugin
-        raise UnreadableFileError(name, f"has a damaged {kind} header", _DAMAGED) from error
-    width, height = image.size
-    if width * height > max_pixels:
-        raise UnreadableFileError(
-            name,
-            f"states {width}x{height} pixels, more than the limit of {max_pixels:,}",
-            "if it is meant, raise the limit with --max-pixels",
-        )
-    if kind != "JPEG" and getattr(image, "is_animated", False):
-        raise UnreadableFileError(
-            name, "holds more than one picture", "save the one that is wanted as a file of its own"
-        )
-    return image
+    known = identify(content[:64])
+    return known.name.lower() if known else None
 
 
 def _name_and_stream(source: Path | str | bytes) -> tuple[str, IO[bytes]]:
@@ -164,64 +119,100 @@ def _name_and_stream(source: Path | str | bytes) -> tuple[str, IO[bytes]]:
 
 
 def probe(
-    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS
+    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
 ) -> tuple[int, int, bool]:
     """Read a picture's header: (width, height, whether it has alpha), as it stands upright.
 
+    Args:
+        source: a path, or the file's content.
+        max_pixels: a picture whose header states more is refused.
+        name: for messages; by default the path, or "standard input".
+
     Raises:
         MissingFileError: there is no such file.
+        MissingExtraError: its format needs an extra that is not installed.
         UnreadableFileError: it is empty, foreign, damaged or larger than max_pixels.
     """
-    name, stream = _name_and_stream(source)
-    with stream, _quiet_pillow(), _open(stream, name, max_pixels) as image:
+    own, stream = _name_and_stream(source)
+    name = name or own
+    with stream, _quiet_pillow(), open_image(stream, name, max_pixels) as image:
         width, height = image.size
         if _orientation(image) >= 5:  # lies on its side
             width, height = height, width
         return width, height, image.has_transparency_data
 
 
-def decode(source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Decoded:
+def decode(
+    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
+) -> Decoded:
     """Decode a whole picture file, apply its orientation, convert its colours to grey or RGB.
 
     Args:
         source: a path, or the file's content.
         max_pixels: a picture whose header states more is refused before it is decoded.
+        name: for messages; by default the path, or "standard input".
 
     Raises:
         MissingFileError: there is no such file.
+        MissingExtraError: its format needs an extra that is not installed.
         UnreadableFileError: it is empty, foreign, truncated, damaged, animated or too large.
     """
-    name, stream = _name_and_stream(source)
-    with stream, _quiet_pillow(), _open(stream, name, max_pixels) as image:
+    own, stream = _name_and_stream(source)
+    name = name or own
+    with stream, _quiet_pillow(), open_image(stream, name, max_pixels) as image:
+        content = b""
         try:
+            if image.format in _WHOLE:
+                stream.seek(0)
+                content = stream.read()
             image.load()
-            stream.seek(0)
-            content = stream.read() if image.format in ("PNG", "WEBP") else b""
             return _convert(image, content, name)
         except AdaPoolError:
             raise
-        except Exception as error:  # as above: damaged data raises nearly anything
+        except Exception as error:  # a damaged file raises nearly anything from a plugin
             raise UnreadableFileError(
-                name, f"is truncated or damaged ({error})", _DAMAGED
+                name, f"is truncated or damaged ({error})", DAMAGED
             ) from error
 
 
 def _convert(image: Image.Image, content: bytes, name: str) -> Decoded:
     kind = image.format or ""
     metadata = _metadata(image, content)
-    orientation = _orientation(image)
-    if image.mode == "CMYK":
-        image = _from_cmyk(image, metadata.icc)
-        metadata = Metadata(**{**vars(metadata), "icc": b""})  # the pixels are sRGB now
-    pixels = _deep_colour(content) if kind == "PNG" else None
-    if pixels is None:
+    pixels = deep_pixels(image, content)
+    if pixels is None and image.mode in ("CMYK", "LAB"):
+        pixels = array_of(_to_srgb(image, metadata.icc), name)
+        metadata = replace(metadata, icc=b"")  # the pixels are sRGB now
+    elif pixels is None:
         pixels = array_of(image, name)
     return Decoded(
-        pixels=np.ascontiguousarray(_upright(pixels, orientation)),
+        pixels=np.ascontiguousarray(_upright(pixels, _orientation(image))),
         metadata=metadata,
         format=kind.lower(),
-        lossless=kind not in _LOSSY and (kind != "WEBP" or _webp_is_lossless(content)),
+        lossless=_is_lossless(image, content),
+        lost=() if pixels.dtype == np.uint16 else _shallow(image, content),
     )
+
+
+def _shallow(image: Image.Image, content: bytes) -> tuple[str, ...]:
+    """A sentence if a file that was read as 8 bits has more."""
+    bits = 8
+    if image.format == "TIFF":
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        bits = max(tags.get(258, (8,)))
+    elif image.format == "JXL":
+        bits = jxl.stated(content).bits
+    return (f"its {bits} bits are read as 8",) if bits > 8 else ()
+
+
+def _is_lossless(image: Image.Image, content: bytes) -> bool:
+    if image.format == "WEBP":
+        return _webp_is_lossless(content)
+    if image.format == "AVIF":  # without loss only where the colours were not turned to YUV
+        at = content.find(b"colrnclx")  # colour box: primaries, transfer, matrix; 0 is none
+        return at >= 0 and content[at + 12 : at + 14] == b"\0\0"
+    if image.format == "JXL":
+        return not getattr(image, "jpeg", False)  # else it is a JPEG's very data
+    return image.format not in _LOSSY
 
 
 def array_of(image: Image.Image, name: str) -> Pixels:
@@ -250,39 +241,28 @@ def array_of(image: Image.Image, name: str) -> Pixels:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _deep_colour(content: bytes) -> Pixels | None:
-    """A 16-bit PNG with more than a grey channel, which Pillow would cut to 8 bits."""
-    depth, colour_type = content[24], content[25]
-    if depth != 16 or colour_type == 0:
-        return None
-    import cv2
+def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+    """CMYK through its profile, or by the plain formula without one; CIE L*a*b* by its meaning."""
+    from PIL import ImageCms
 
-    array = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.dtype != np.uint16:
-        raise ValueError("16-bit data could not be decoded")
-    if array.ndim == 2:
-        return array[:, :, None]
-    if colour_type == 4:  # grey and alpha arrive as four channels
-        return np.ascontiguousarray(array[:, :, [0, 3]])
-    return np.ascontiguousarray(array[:, :, [2, 1, 0, 3][: array.shape[2]]])
-
-
-def _from_cmyk(image: Image.Image, icc: bytes) -> Image.Image:
-    if icc[16:20] == b"CMYK":
-        from PIL import ImageCms
-
-        with suppress(ImageCms.PyCMSError, OSError):  # a damaged profile: the plain formula
+    with suppress(ImageCms.PyCMSError, OSError):  # a damaged profile is as good as none
+        source: Any = None
+        if image.mode == "LAB":
+            source = ImageCms.createProfile("LAB")
+        elif icc[16:20] == b"CMYK":
             source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            result = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
+        if source is not None:
+            srgb = ImageCms.createProfile("sRGB")
+            result = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
             if result is not None:
                 return result
     return image.convert("RGB")
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; Pillow falls back to the one in XMP."""
+    """EXIF's orientation, 1 to 8, that the decoder leaves to us; Pillow also asks XMP."""
+    if image.format in _TURNED_BY_THE_DECODER:
+        return 1
     try:
         value = image.getexif().get(0x0112, 1)
     except Exception:  # damaged EXIF must not cost the picture
@@ -303,19 +283,50 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 def _metadata(image: Image.Image, content: bytes) -> Metadata:
     info = image.info
-    exif = info.get("exif", b"")
     xmp = info.get("xmp", b"")
+    if image.format == "JXL" and not xmp:
+        xmp = next((body for kind, body in jxl.boxes(content) if kind == b"xml "), b"")
     dpi = info.get("dpi")
+    if image.format == "TIFF" and 282 not in image.tag_v2:  # type: ignore[attr-defined]
+        dpi = None  # Pillow supposes one
     comment = info.get("comment", b"")
-    iptc = [body for tag, body in getattr(image, "applist", []) if tag == "APP13"]
     return Metadata(
-        exif=bytes(exif).removeprefix(b"Exif\0\0") if image.format != "TIFF" else b"",
+        exif=_exif(image, content),
         icc=bytes(info.get("icc_profile") or b""),
         xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
-        iptc=iptc[0] if len(iptc) == 1 else b"",
+        iptc=_iptc(image),
         comment=comment.encode() if isinstance(comment, str) else bytes(comment),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         chunks=tuple(png_chunks(content)) if image.format == "PNG" else (),
+    )
+
+
+def _exif(image: Image.Image, content: bytes) -> bytes:
+    if image.format == "TIFF":
+        return exif_of_tiff(content)
+    exif = bytes(image.info.get("exif") or b"")
+    for old in ("exif", "APP1"):  # ImageMagick's way, from before PNG had a chunk for it
+        exif = exif or from_raw_profile(image.info.get(f"Raw profile type {old}"))
+    exif = exif.removeprefix(b"Exif\0\0")
+    return exif if exif[:2] in (b"II", b"MM") else b""
+
+
+def _iptc(image: Image.Image) -> bytes:
+    """Photoshop's blocks, which hold IPTC, as they lie in a JPEG, a TIFF or a PNG."""
+    if image.format == "TIFF":
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        blocks, bare = tags.get(34377), tags.get(33723)
+        if isinstance(blocks, bytes):
+            return blocks
+        return blocks_of_iptc(bare) if isinstance(bare, bytes) else b""
+    if image.format == "PNG":
+        found = from_raw_profile(image.info.get("Raw profile type iptc"))
+        return found.removeprefix(JPEG_HEADING)
+    segments = getattr(image, "applist", [])
+    return b"".join(
+        body.removeprefix(JPEG_HEADING)
+        for tag, body in segments
+        if tag == "APP13" and body.startswith(JPEG_HEADING)
     )
 
 

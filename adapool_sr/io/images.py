@@ -16,8 +16,8 @@ from torch import Tensor
 from adapool_sr.files.errors import UsageError
 from adapool_sr.files.writing import write_whole
 from adapool_sr.io.decoding import Decoded, Pixels, decode
-from adapool_sr.io.encoding import LARGEST_SIDE, encode
-from adapool_sr.io.listing import DEFAULT_MAX_PIXELS, format_of, list_images
+from adapool_sr.io.encoding import DEEP, LARGEST_SIDE, OPAQUE, encode
+from adapool_sr.io.listing import DEFAULT_MAX_PIXELS, LOSSY, WRITTEN, format_of, list_images
 from adapool_sr.io.metadata import Metadata
 
 __all__ = [
@@ -50,6 +50,7 @@ class Picture:
         metadata: EXIF, profile and the rest.
         format: the format of the file it came from, as in "png", "jpeg"; "" if from none.
         lossless: whether that file held exactly these pixels.
+        lost: a sentence for each thing of it that could not be read.
     """
 
     pixels: Tensor
@@ -58,6 +59,7 @@ class Picture:
     metadata: Metadata = _NOTHING
     format: str = ""
     lossless: bool = True
+    lost: tuple[str, ...] = ()
 
     @property
     def grey(self) -> bool:
@@ -131,24 +133,30 @@ def _picture(decoded: Decoded) -> Picture:
         metadata=decoded.metadata,
         format=decoded.format,
         lossless=decoded.lossless,
+        lost=decoded.lost,
     )
 
 
-def read(source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+def read(
+    source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
+) -> Picture:
     """Read a picture file, turned upright: PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF or PPM.
 
-    Grey stays one channel and 16 bits stay 16; a palette becomes RGB, with alpha if it has
-    transparent entries; CMYK becomes sRGB through its profile.
+    HEIC and JPEG XL need the extras ``heic`` and ``jxl``. Grey stays one channel and 16 bits
+    stay 16; a palette becomes RGB, with alpha if it has transparent entries; CMYK becomes sRGB
+    through its profile.
 
     Args:
         source: a path, or a file's whole content.
         max_pixels: a picture whose header states more pixels is refused undecoded.
+        name: for messages; by default the path, or "standard input".
 
     Raises:
         MissingFileError: there is no such file.
+        MissingExtraError: its format needs an extra that is not installed.
         UnreadableFileError: it is empty, foreign, truncated, damaged, animated or too large.
     """
-    return _picture(decode(source, max_pixels))
+    return _picture(decode(source, max_pixels, name))
 
 
 def read_rgb8(path: Path | str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
@@ -158,6 +166,7 @@ def read_rgb8(path: Path | str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
 
     Raises:
         MissingFileError: there is no such file.
+        MissingExtraError: its format needs an extra that is not installed.
         UnreadableFileError: it is empty, foreign, truncated, damaged, animated or too large.
     """
     pixels = decode(path, max_pixels).pixels
@@ -173,7 +182,7 @@ def check_format(picture: Picture, kind: str, width: int, height: int, name: str
 
     Args:
         picture: the input.
-        kind: "png", "jpg" or "webp".
+        kind: "png", "jpg", "webp", "tiff", "bmp" or "avif".
         width: pixels of the result.
         height: pixels of the result.
         name: the output, for the message.
@@ -187,7 +196,7 @@ def check_format(picture: Picture, kind: str, width: int, height: int, name: str
             f"{width}x{height} is more than the {LARGEST_SIDE[kind]} a side that {kind} holds",
             "use --format png",
         )
-    if kind == "jpg" and picture.alpha is not None and not _opaque(picture.alpha):
+    if kind in OPAQUE and picture.alpha is not None and not _opaque(picture.alpha):
         raise UsageError(
             name, "the input is partly transparent, which a JPEG cannot hold", "use png or webp"
         )
@@ -204,9 +213,9 @@ def fitted(picture: Picture, kind: str) -> tuple[Picture, list[str]]:
 
     A JPEG loses an alpha plane that hides nothing.
     """
-    if kind == "jpg" and picture.alpha is not None and _opaque(picture.alpha):
+    if kind in OPAQUE and picture.alpha is not None and _opaque(picture.alpha):
         picture = replace(picture, alpha=None)
-    if picture.bit_depth == 16 and kind != "png":
+    if picture.bit_depth == 16 and kind not in DEEP:
         return replace(picture, bit_depth=8), [f"16 bits become 8, all that {kind} holds"]
     return picture, []
 
@@ -216,9 +225,9 @@ def to_bytes(picture: Picture, kind: str, quality: int | None = None) -> tuple[b
 
     Args:
         picture: float pixels are quantised here; integers are taken as they are.
-        kind: "png", "jpg" or "webp".
-        quality: 1..100 for JPEG and WebP. None: JPEG 95 without chroma subsampling; WebP
-            lossless if the picture came from a lossless file, else 95.
+        kind: "png", "jpg", "webp", "tiff", "bmp" or "avif".
+        quality: 1..100 for JPEG, WebP and AVIF. None: JPEG 95 without chroma subsampling; the
+            others lossless if the picture came from a lossless file, else 95.
 
     Returns:
         The content, and a sentence for each thing that the format could not hold.
@@ -229,7 +238,7 @@ def to_bytes(picture: Picture, kind: str, quality: int | None = None) -> tuple[b
     """
     check_format(picture, kind, picture.width, picture.height, kind)
     picture, lost = fitted(picture, kind)
-    if kind == "webp" and quality is None and not picture.lossless:
+    if kind in LOSSY and quality is None and not picture.lossless:
         quality = 95
     content, more = encode(to_array(picture), picture.metadata, kind, quality=quality)
     return content, lost + more
@@ -243,7 +252,7 @@ def write(
     Args:
         picture: float pixels are quantised here, half up after clamping.
         path: where to; its suffix chooses the format if kind is None.
-        kind: "png", "jpg" or "webp".
+        kind: "png", "jpg", "webp", "tiff", "bmp" or "avif".
         quality: as for :func:`to_bytes`.
 
     Returns:
@@ -256,7 +265,7 @@ def write(
     path = Path(path)
     kind = kind or format_of(path)
     if kind is None:
-        raise UsageError(str(path), f"'{path.suffix}' is not written", "use .png, .jpg or .webp")
+        raise UsageError(str(path), f"'{path.suffix}' is not written", f"use {WRITTEN}")
     content, lost = to_bytes(picture, kind, quality)
     write_whole(path, content)
     return lost

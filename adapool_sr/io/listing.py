@@ -11,10 +11,16 @@ from pathlib import Path
 from adapool_sr.files.errors import MissingFileError, UsageError
 
 __all__ = [
+    "BOOK",
+    "BOOK_SUFFIXES",
     "DEFAULT_MAX_PIXELS",
+    "LOSSY",
     "READABLE",
     "WRITABLE",
+    "WRITTEN",
     "format_of",
+    "is_book",
+    "is_hidden",
     "list_images",
     "matches",
     "natural_key",
@@ -25,19 +31,40 @@ __all__ = [
 DEFAULT_MAX_PIXELS = 1_000_000_000
 
 #: Formats that results are written in, by the suffixes that ask for them.
-WRITABLE = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".jpe": "jpg", ".webp": "webp"}
+WRITABLE = {
+    ".png": "png",
+    ".jpg": "jpg",
+    ".jpeg": "jpg",
+    ".jpe": "jpg",
+    ".jfif": "jpg",
+    ".webp": "webp",
+    ".tiff": "tiff",
+    ".tif": "tiff",
+    ".bmp": "bmp",
+    ".avif": "avif",
+}
+
+#: The same in words.
+WRITTEN = ".png, .jpg, .webp, .tiff, .bmp or .avif"
+
+#: Those that ``quality`` has a meaning for; the others hold every pixel as it is.
+LOSSY = frozenset({"jpg", "webp", "avif"})
+
+#: The format of a comic, a ZIP archive of pictures, and the suffixes that comics have: many a
+#: .cbr is a ZIP archive, and of the others it is said what they are.
+BOOK = "cbz"
+BOOK_SUFFIXES = frozenset({".cbz", ".cbr", ".cb7", ".cbt"})
 
 #: Suffixes of the files that a folder's listing takes.
 READABLE = frozenset(WRITABLE) | {
-    ".avif",
-    ".bmp",
     ".gif",
-    ".jfif",
+    ".heic",
+    ".heif",
+    ".hif",
+    ".jxl",
     ".pgm",
     ".pnm",
     ".ppm",
-    ".tif",
-    ".tiff",
 }
 
 # Folders that systems put beside people's pictures: macOS archives; previews, bins and snapshots
@@ -75,7 +102,7 @@ def natural_key(path: Path) -> tuple[tuple[tuple[bool, int, str], ...], ...]:
 
 
 def format_of(path: Path) -> str | None:
-    """The format ("png", "jpg", "webp") that a name's suffix asks for, or None."""
+    """The format, as in "png" or "jpg", that a name's suffix asks for, or None."""
     return WRITABLE.get(path.suffix.lower())
 
 
@@ -109,8 +136,22 @@ def _match(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], wanted[0]) and _match(parts[1:], wanted[1:])
 
 
+def is_book(path: Path) -> bool:
+    """Whether a name is a comic's."""
+    return path.suffix.lower() in BOOK_SUFFIXES
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is a system's or was meant to be hidden."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
 def list_images(
-    folder: Path | str, recursive: bool = True, *, without: Collection[Path] = ()
+    folder: Path | str,
+    recursive: bool = True,
+    *,
+    without: Collection[Path] = (),
+    books: bool = False,
 ) -> list[Path]:
     """All picture files of a folder, in natural order.
 
@@ -121,6 +162,7 @@ def list_images(
         folder: the folder to list.
         recursive: whether to enter its folders.
         without: folders inside that are passed over, such as the one results go to.
+        books: whether comics (.cbz) are listed too.
 
     Raises:
         MissingFileError: the folder does not exist.
@@ -131,6 +173,7 @@ def list_images(
         raise MissingFileError(str(root), "no such folder", "check the path")
     if not root.is_dir():
         raise UsageError(str(root), "is a file where a folder is expected", "give its folder")
+    wanted = READABLE | {".cbz"} if books else READABLE
     barred = {path.resolve() for path in without}
     found: list[Path] = []
     for here, folders, files in os.walk(root):
@@ -138,13 +181,12 @@ def list_images(
             name
             for name in folders
             if recursive
-            and not name.startswith(".")
-            and name not in _SYSTEM_FOLDERS
+            and not is_hidden(name)
             and not (barred and Path(here, name).resolve() in barred)
         ]
         found += [
             Path(here, name)
             for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in READABLE
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted
         ]
     return sorted(found, key=lambda path: natural_key(path.relative_to(root)))

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 
 from adapool_sr.ops.geometry import Geometry, output_size
+from adapool_sr.ops.reference.weighting import DISTANCES, SIMILARITIES
 
 __all__ = [
     "Gain",
+    "check_distance",
     "check_gain",
     "check_granularity",
     "check_map",
     "check_mask",
     "check_same",
+    "check_similarity",
     "check_y",
     "make_beta",
 ]
@@ -52,10 +55,38 @@ def check_same(name: str, tensor: Tensor, of: str, x: Tensor) -> None:
         raise ValueError(f"{name} must be on the device of {of}, {x.device}, got {tensor.device}")
 
 
-def check_granularity(granularity: str) -> None:
-    """Check the name of the granularity."""
-    if granularity != "channel":
-        raise ValueError(f"granularity must be 'channel', got {granularity!r}")
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        words = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
+        raise ValueError(f"{name} must be {words}, got {value!r}")
+
+
+def check_granularity(granularity: str) -> bool:
+    """Whether whole channel vectors are weighed."""
+    _one_of("granularity", granularity, ("channel", "vector"))
+    return granularity == "vector"
+
+
+def check_similarity(granularity: str, similarity: str) -> str:
+    """The operators' similarity: "" where every channel has its own weights."""
+    vector = check_granularity(granularity)
+    _one_of("similarity", similarity, SIMILARITIES)
+    if not vector and similarity != "dsc":
+        raise ValueError(
+            f"similarity must be 'dsc' unless granularity is 'vector', got {similarity!r}"
+        )
+    return similarity if vector else ""
+
+
+def check_distance(distance: str, delta: float, zero_distance: str) -> bool:
+    """Whether positions of distance 0 are dropped."""
+    _one_of("distance", distance, DISTANCES)
+    _one_of("zero_distance", zero_distance, ("limit", "drop"))
+    if isinstance(delta, bool) or not isinstance(delta, (int, float)):
+        raise TypeError(f"delta must be a positive finite number, got {delta!r}")
+    if not (math.isfinite(delta) and delta > 0):
+        raise ValueError(f"delta must be a positive finite number, got {delta!r}")
+    return zero_distance == "drop"
 
 
 def check_gain(gain: Gain) -> float:
@@ -93,18 +124,26 @@ def make_beta(beta: float | Tensor, x: Tensor, out: Sequence[int], of: str = "x"
 
 def check_y(y: Tensor, x_shape: Sequence[int], geometry: Geometry, of: str) -> None:
     """Check that y is what pooling a map of ``x_shape`` gives."""
-    expected = (*x_shape[:-2], *output_size(geometry))
+    expected = (*x_shape[: -len(geometry.size)], *output_size(geometry))
     if tuple(y.shape) != expected:
         raise ValueError(f"y must have the shape {expected} that fits {of}, got {tuple(y.shape)}")
 
 
-def check_mask(name: str, mask: Tensor, y: Tensor, geometry: Geometry) -> None:
-    """Check that ``mask`` belongs to ``y``: dtype, device and the layout window by window."""
+def check_mask(
+    name: str, mask: Tensor, y: Tensor, geometry: Geometry, *, shared: bool = False
+) -> None:
+    """Check that ``mask`` belongs to ``y``: dtype, device and the layout window by window.
+
+    A mask of weights that all channels share (``shared``) may have one channel.
+    """
     check_same(name, mask, "y", y)
+    rank = len(geometry.size)
     space = [o * k for o, k in zip(output_size(geometry), geometry.kernel, strict=True)]
-    expected = (*y.shape[:-2], *space)
-    if tuple(mask.shape) != expected:
-        raise ValueError(
-            f"{name} must have the shape {expected} that fits y {tuple(y.shape)} and kernel "
-            f"{geometry.kernel}, got {tuple(mask.shape)}"
-        )
+    *batch, channels = y.shape[:-rank]
+    expected = (*batch, channels, *space)
+    if tuple(mask.shape) == expected or (shared and tuple(mask.shape) == (*batch, 1, *space)):
+        return
+    raise ValueError(
+        f"{name} must have the shape {expected} that fits y {tuple(y.shape)} and kernel "
+        f"{geometry.kernel}, got {tuple(mask.shape)}"
+    )

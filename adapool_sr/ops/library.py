@@ -7,6 +7,9 @@ Two namespaces hold the same operators:
 - ``adapool_reference``: the reference alone. A native kernel calls it for a geometry, dtype or
   layout that is not its own, and tests compare against it.
 
+An operator's overload ``vector`` weighs whole channel vectors by a ``similarity``; its eDSCW masks
+have one channel.
+
 Conventions of the schemas: x, y, masks and gradients are batched, (N, C, *space); the rank comes
 from ``len(kernel)``. ``beta`` has x's dtype, device and number of dimensions, each 1 or the
 output's size, and is not expanded. Results have the dtype and memory format of x (of y for
@@ -34,18 +37,31 @@ NAMESPACES = ("adapool", "adapool_reference")
 
 _WINDOW = "int[] kernel, int[] stride, int[] padding, bool ceil_mode"
 _POOL = f"{_WINDOW}, bool weight_grad"
+_VECTOR = f"{_POOL}, str similarity"
+_IDW = f"{_POOL}, str distance, float delta, bool drop, bool vector"
 
 SCHEMAS = (
     f"ada_pool(Tensor x, Tensor beta, {_POOL}) -> Tensor",
     f"ada_pool_masks(Tensor x, Tensor beta, {_POOL}) -> (Tensor y, Tensor edscw, Tensor em)",
     "ada_pool_backward(Tensor grad, Tensor? grad_edscw, Tensor? grad_em, Tensor x, Tensor beta, "
     f"{_POOL}) -> (Tensor grad_x, Tensor grad_beta)",
+    f"ada_pool.vector(Tensor x, Tensor beta, {_VECTOR}) -> Tensor",
+    f"ada_pool_masks.vector(Tensor x, Tensor beta, {_VECTOR}) -> "
+    "(Tensor y, Tensor edscw, Tensor em)",
+    "ada_pool_backward.vector(Tensor grad, Tensor? grad_edscw, Tensor? grad_em, Tensor x, "
+    f"Tensor beta, {_VECTOR}) -> (Tensor grad_x, Tensor grad_beta)",
     f"edscw_pool(Tensor x, {_POOL}) -> Tensor",
     f"edscw_pool_masks(Tensor x, {_POOL}) -> (Tensor y, Tensor mask)",
     f"edscw_pool_backward(Tensor grad, Tensor? grad_mask, Tensor x, {_POOL}) -> Tensor",
+    f"edscw_pool.vector(Tensor x, {_VECTOR}) -> Tensor",
+    f"edscw_pool_masks.vector(Tensor x, {_VECTOR}) -> (Tensor y, Tensor mask)",
+    f"edscw_pool_backward.vector(Tensor grad, Tensor? grad_mask, Tensor x, {_VECTOR}) -> Tensor",
     f"em_pool(Tensor x, {_POOL}) -> Tensor",
     f"em_pool_masks(Tensor x, {_POOL}) -> (Tensor y, Tensor mask)",
     f"em_pool_backward(Tensor grad, Tensor? grad_mask, Tensor x, {_POOL}) -> Tensor",
+    f"idw_pool(Tensor x, {_IDW}) -> Tensor",
+    f"idw_pool_masks(Tensor x, {_IDW}) -> (Tensor y, Tensor mask)",
+    f"idw_pool_backward(Tensor grad, Tensor? grad_mask, Tensor x, {_IDW}) -> Tensor",
     "ada_unpool(Tensor y, Tensor mask, Tensor? mask_em, Tensor? beta, int[] size, "
     f"{_WINDOW}, float gain) -> Tensor",
     "ada_unpool_backward(Tensor grad, Tensor y, Tensor mask, Tensor? mask_em, Tensor? beta, "
@@ -54,17 +70,39 @@ SCHEMAS = (
     f"ada_unpool_like(Tensor y, Tensor x, Tensor beta, {_POOL}, float gain) -> Tensor",
     f"ada_unpool_like_backward(Tensor grad, Tensor y, Tensor x, Tensor beta, {_POOL}, float gain) "
     "-> (Tensor grad_y, Tensor grad_x, Tensor grad_beta)",
+    f"ada_unpool_like.vector(Tensor y, Tensor x, Tensor beta, {_POOL}, float gain, str similarity) "
+    "-> Tensor",
+    "ada_unpool_like_backward.vector(Tensor grad, Tensor y, Tensor x, Tensor beta, "
+    f"{_POOL}, float gain, str similarity) -> (Tensor grad_y, Tensor grad_x, Tensor grad_beta)",
 )
+
+
+def _name(schema: str) -> str:
+    """NAME, or NAME.OVERLOAD."""
+    return schema.partition("(")[0]
+
+
+def _find(place: Any, name: str) -> Any:
+    """The operator NAME or NAME.OVERLOAD of a namespace."""
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(place, packet), overload or "default")
+
+
+def _twin(name: str) -> Callable[..., Any]:
+    """The reference of NAME or NAME.OVERLOAD."""
+    function: Callable[..., Any] = getattr(reference, name.partition(".")[0])
+    return function
 
 
 # --- fakes: shapes, dtypes and formats without values ----------------------------------------
 
 
-def _fake_pool(x: Tensor, *window: Any) -> tuple[Tensor, Tensor]:
-    """The output and one mask."""
+def _fake_pool(x: Tensor, *window: Any, shared: bool = False) -> tuple[Tensor, Tensor]:
+    """The output and one mask, which has one channel if weights are shared by all."""
     geometry = Geometry(window[0], window[1], window[2], window[3], x.shape[2:])
     out = output_size(geometry)
-    return new_map(x, out), new_map(x, [o * k for o, k in zip(out, geometry.kernel, strict=True)])
+    space = [o * k for o, k in zip(out, geometry.kernel, strict=True)]
+    return new_map(x, out), x.new_empty((x.shape[0], 1, *space)) if shared else new_map(x, space)
 
 
 def _fake_beta_grad(grad: Tensor, out: Any, beta: Tensor) -> Tensor:
@@ -77,6 +115,11 @@ def _fake_beta_grad(grad: Tensor, out: Any, beta: Tensor) -> Tensor:
 def _fake_ada_pool_masks(x: Tensor, beta: Tensor, *window: Any) -> tuple[Tensor, Tensor, Tensor]:
     y, mask = _fake_pool(x, *window)
     return y, mask, torch.empty_like(mask)
+
+
+def _fake_ada_vector_masks(x: Tensor, beta: Tensor, *window: Any) -> tuple[Tensor, Tensor, Tensor]:
+    y, em = _fake_pool(x, *window)
+    return y, _fake_pool(x, *window, shared=True)[1], em
 
 
 def _fake_ada_pool_backward(
@@ -113,10 +156,13 @@ _FAKES: dict[str, Callable[..., Any]] = {
         _fake_beta_grad(y, y.shape[2:], beta),
     ),
 }
-for _single in ("edscw_pool", "em_pool"):
+for _single in ("edscw_pool", "em_pool", "idw_pool"):
     _FAKES[_single] = lambda x, *window: _fake_pool(x, *window)[0]
     _FAKES[f"{_single}_masks"] = _fake_pool
     _FAKES[f"{_single}_backward"] = lambda grad, grad_mask, x, *window: new_map(x, x.shape[2:])
+_FAKES["idw_pool_masks"] = lambda x, *window: _fake_pool(x, *window, shared=window[-1])
+_FAKES["ada_pool_masks.vector"] = _fake_ada_vector_masks
+_FAKES["edscw_pool_masks.vector"] = lambda x, *window: _fake_pool(x, *window, shared=True)
 
 
 # --- autograd --------------------------------------------------------------------------------
@@ -149,20 +195,24 @@ def _output_grad(ctx: Any, grad: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _pool_autograd(ops: Any, name: str) -> Callable[..., Any]:
-    """The backward of ``NAME`` and of ``NAME_masks``."""
-    backward_op = getattr(ops, f"{name}_backward")
-    masks = 2 if name == "ada_pool" else 1
+    """The backward of a pooling, with masks or without."""
+    packet, _, overload = name.partition(".")
+    packet = packet.removesuffix("_masks")
+    backward_op = _find(ops, f"{packet}_backward.{overload or 'default'}")
+    ada = packet == "ada_pool"
+    weight_grad = 6 if ada else 5  # its place among the arguments: x, (beta,) the window's four
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         inputs = _saved(ctx)
-        x, *window = inputs
+        x = inputs[0]
         # Weights held constant carry no gradient: the masks' goes nowhere.
-        extra = [*grads[1:]] if len(grads) > 1 and window[-1] else [None] * masks
+        through = len(grads) > 1 and inputs[weight_grad]
+        extra = [*grads[1:]] if through else [None] * (2 if ada else 1)
         result = backward_op(_output_grad(ctx, grads[0], x), *extra, *inputs)
-        if name != "ada_pool":
-            return result, *(None for _ in window)
+        if not ada:
+            return result, *(None for _ in inputs[1:])
         grad_x, grad_beta = result
-        return grad_x, _for_beta(grad_beta, inputs[1]), *(None for _ in window[1:])
+        return grad_x, _for_beta(grad_beta, inputs[1]), *(None for _ in inputs[2:])
 
     return backward
 
@@ -182,13 +232,16 @@ def _unpool_autograd(ops: Any) -> Callable[..., Any]:
     return backward
 
 
-def _unpool_like_autograd(ops: Any) -> Callable[..., Any]:
+def _unpool_like_autograd(ops: Any, name: str) -> Callable[..., Any]:
+    overload = name.partition(".")[2] or "default"
+    backward_op = _find(ops, f"ada_unpool_like_backward.{overload}")
+
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Any, ...]:
         inputs = _saved(ctx)
         nothing = (None,) * (len(inputs) - 3)
         if grad is None:
             return None, None, None, *nothing
-        grad_y, grad_x, grad_beta = ops.ada_unpool_like_backward(grad, *inputs)
+        grad_y, grad_x, grad_beta = backward_op(grad, *inputs)
         return grad_y, grad_x, _for_beta(grad_beta, inputs[2]), *nothing
 
     return backward
@@ -232,22 +285,23 @@ def _register(namespace: str) -> torch.library.Library:
     for schema in SCHEMAS:
         library.define(schema)  # type: ignore[no-untyped-call]
     ops = getattr(torch.ops, namespace)
-    for schema in SCHEMAS:
-        name = schema.partition("(")[0]
-        kernels = [("CompositeExplicitAutograd", getattr(reference, name))]
+    for name in map(_name, SCHEMAS):
+        kernels = [("CompositeExplicitAutograd", _twin(name))]
         # Autocast changes nothing: an operator runs in its input's dtype.
         kernels += [(f"Autocast{d}", torch.library.fallthrough_kernel) for d in ("CPU", "CUDA")]
         for key, kernel in kernels:
             library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
-        torch.library.register_fake(f"{namespace}::{name}", _FAKES[name], lib=library)
-        if name.endswith("_backward"):
-            backward = _through_reference(getattr(reference, name))
-        elif name == "ada_unpool":
+        fake = _FAKES.get(name) or _FAKES[name.partition(".")[0]]
+        torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
+        packet = name.partition(".")[0]
+        if packet.endswith("_backward"):
+            backward = _through_reference(_twin(name))
+        elif packet == "ada_unpool":
             backward = _unpool_autograd(ops)
-        elif name == "ada_unpool_like":
-            backward = _unpool_like_autograd(ops)
+        elif packet == "ada_unpool_like":
+            backward = _unpool_like_autograd(ops, name)
         else:
-            backward = _pool_autograd(ops, name.removesuffix("_masks"))
+            backward = _pool_autograd(ops, name)
         torch.library.register_autograd(
             f"{namespace}::{name}", backward, setup_context=_save, lib=library
         )
@@ -262,10 +316,9 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
     An exported program that was decomposed by them needs neither this package nor its kernels.
     """
-    names = [schema.partition("(")[0] for schema in SCHEMAS]
     return {
-        getattr(getattr(torch.ops, namespace), name).default: getattr(reference, name)
+        _find(getattr(torch.ops, namespace), name): _twin(name)
         for namespace in NAMESPACES
-        for name in names
-        if not name.endswith("_backward")
+        for name in map(_name, SCHEMAS)
+        if "_backward" not in name
     }

@@ -77,7 +77,7 @@ def test_a_model_of_any_kind_that_the_command_takes_runs_here_too(
 
 @pytest.mark.parametrize(
     ("name", "kind", "result"),
-    [("a.png", None, "a.png"), ("a.bmp", None, "a.png"), ("a.JPG", None, "a.JPG"),
+    [("a.png", None, "a.png"), ("a.bmp", None, "a.bmp"), ("a.JPG", None, "a.JPG"),
      ("a.png", "jpg", "a.jpg"), ("noname", "webp", "noname.webp")],
 )  # fmt: skip
 def test_the_name_is_the_inputs_with_the_formats_suffix(

@@ -21,7 +21,7 @@ from adapool_sr.files.errors import (
 )
 from adapool_sr.files.journal import JOURNAL_NAME, Journal
 from adapool_sr.files.writing import unwritable, write_whole
-from adapool_sr.inference import batch
+from adapool_sr.inference import batch, steps
 from adapool_sr.inference.batch import Observer, Options, run_plan
 from adapool_sr.inference.planning import Job, Plan, decide, plan_file, plan_folder
 from adapool_sr.inference.sizes import Size
@@ -238,7 +238,7 @@ def test_an_encoder_that_refuses_is_told_of_the_file(
     def refuse(*_: Any, **__: Any) -> None:
         raise UnwritableFileError("6x10 png", "the encoder refused (it is late)")
 
-    monkeypatch.setattr(batch, "to_bytes", refuse)
+    monkeypatch.setattr(steps, "to_bytes", refuse)
     job = plan_file(photos / "0.png", str(photos.parent / "x.png"), None)
     with pytest.raises(UnwritableFileError, match=r"x\.png: the encoder refused"):
         run_plan(Plan([job]), upscaler)
@@ -327,8 +327,8 @@ def test_reading_the_network_and_writing_overlap(
     second_read, first_through = threading.Event(), threading.Event()
     upscale = upscaler.upscale_picture
 
-    def reading(source: Path, limit: int) -> Any:
-        picture = images.read(source, limit)
+    def reading(source: Path, *rest: Any) -> Any:
+        picture = images.read(source, *rest)
         if source.name == "1.png":
             second_read.set()
         return picture
@@ -345,7 +345,7 @@ def test_reading_the_network_and_writing_overlap(
             assert first_through.wait(20)
         write_whole(path, content)
 
-    monkeypatch.setattr(batch, "read", reading)
+    monkeypatch.setattr(steps, "read", reading)
     monkeypatch.setattr(batch, "write_whole", writing)
     monkeypatch.setattr(upscaler, "upscale_picture", enlarging)
     assert run_plan(plan(photos), upscaler).done == 5

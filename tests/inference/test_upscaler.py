@@ -346,3 +346,22 @@ def test_names_and_paths_that_are_not_there_are_named(tmp_path: Any) -> None:
         Upscaler.from_pretrained("no-such-model")
     with pytest.raises(MissingFileError, match=r"absent\.safetensors"):
         Upscaler.from_pretrained(tmp_path / "absent.safetensors")
+
+
+def test_sixteen_bits_are_done_in_float32_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[bool] = []
+
+    class Watching(Nearest):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(x)
+
+    monkeypatch.setattr("adapool_sr.inference.devices.has_fast_bfloat16", lambda: True)
+    for precision, wanted in (("auto", [True, False]), ("bf16", [True, True])):
+        seen.clear()
+        upscaler = Upscaler(Watching(), precision=precision)
+        for dtype in (np.uint8, np.uint16):
+            upscaler.upscale_picture(from_array(np.zeros((4, 4, 3), dtype)))
+        assert seen == wanted

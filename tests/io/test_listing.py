@@ -102,7 +102,8 @@ def test_patterns_match_as_in_a_shell(pattern: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.PNG", "png"), ("a.b.jpeg", "jpg"), ("a.webp", "webp"), ("a.tif", None)]
+    ("name", "kind"),
+    [("a.PNG", "png"), ("a.b.jpeg", "jpg"), ("a.webp", "webp"), ("a.tif", "tiff"), ("a.gif", None)],
 )
 def test_the_suffix_names_the_format(name: str, kind: str | None) -> None:
     assert format_of(Path(name)) == kind

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,9 @@ from torch import Tensor
 from adapool_sr.ops import functional, library
 
 Array = npt.NDArray[np.float64]
-Pair = tuple[int, int]
-Window = tuple[Pair, Pair, Pair, bool]
+Ints = tuple[int, ...]
+Window = tuple[Ints, Ints, Ints, bool]
+Vectors = list[list[float]]
 
 # The one tolerance rule: against the float64 truth of the same (rounded) input, relative to the
 # largest value for results, i.e. a few ulp of the dtype.
@@ -85,72 +88,103 @@ def starts(size: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -
         start += stride
 
 
-def cells(size: Pair, window: Window) -> Iterator[tuple[Pair, list[tuple[Pair, Pair]]]]:
+def cells(size: Ints, window: Window) -> Iterator[tuple[Ints, list[tuple[Ints, Ints]]]]:
     """For each output cell, (place in the mask, place in the image) of its valid positions."""
     kernel, stride, padding, ceil_mode = window
-    rows = starts(size[0], kernel[0], stride[0], padding[0], ceil_mode)
-    columns = starts(size[1], kernel[1], stride[1], padding[1], ceil_mode)
-    for a, top in enumerate(rows):
-        for b, left in enumerate(columns):
-            members = [
-                ((a * kernel[0] + i, b * kernel[1] + j), (top + i, left + j))
-                for i in range(kernel[0])
-                for j in range(kernel[1])
-                if 0 <= top + i < size[0] and 0 <= left + j < size[1]
-            ]
-            yield (a, b), members
+    firsts = [
+        starts(n, k, s, p, ceil_mode)
+        for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
+    ]
+    for cell in itertools.product(*(range(len(first)) for first in firsts)):
+        members = []
+        for inner in itertools.product(*map(range, kernel)):
+            pixel = tuple(first[a] + i for first, a, i in zip(firsts, cell, inner, strict=True))
+            if all(0 <= p < n for p, n in zip(pixel, size, strict=True)):
+                place = tuple(a * k + i for a, k, i in zip(cell, kernel, inner, strict=True))
+                members.append((place, pixel))
+        yield cell, members
 
 
-def output_size(size: Pair, window: Window) -> Pair:
+def output_size(size: Ints, window: Window) -> Ints:
     kernel, stride, padding, ceil_mode = window
-    rows = starts(size[0], kernel[0], stride[0], padding[0], ceil_mode)
-    columns = starts(size[1], kernel[1], stride[1], padding[1], ceil_mode)
-    return len(rows), len(columns)
+    return tuple(
+        len(starts(n, k, s, p, ceil_mode))
+        for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
+    )
 
 
-def weights(values: list[float], method: str) -> list[float]:
-    mean = math.fsum(values) / len(values)
+def similarity(a: list[float], b: list[float], name: str) -> float:
+    """Of two vectors; 0 where its divisor is 0."""
+    product = math.fsum(i * j for i, j in zip(a, b, strict=True))
+    squares = [math.fsum(i * i for i in v) for v in (a, b)]
+    top, bottom = {
+        "dsc": (2 * abs(product), squares[0] + squares[1]),
+        "cosine": (product, math.sqrt(squares[0]) * math.sqrt(squares[1])),
+        "pce": (product, squares[0] + squares[1] - product),
+    }[name]
+    return top / bottom if bottom else 0.0
+
+
+def distance(a: list[float], b: list[float], name: str, delta: float) -> float:
+    sizes = [abs(i - j) for i, j in zip(a, b, strict=True)]
+    if name in ("l1", "chebyshev"):
+        return math.fsum(sizes) if name == "l1" else max(sizes)
+    d = math.sqrt(math.fsum(n * n for n in sizes))
+    return d if name == "l2" else delta**2 * (math.sqrt(1 + (d / delta) ** 2) - 1)
+
+
+def weights(vectors: Vectors, method: str, delta: float = 1.0, drop: bool = False) -> list[float]:
+    """Of the positions of one window: "em" (one channel), a similarity or a distance by name."""
+    count = len(vectors)
+    mean = [math.fsum(values) / count for values in zip(*vectors, strict=True)]
     if method == "em":
-        top = max(values)
-        exponentials = [math.exp(v - top) for v in values]
+        top = max(v for (v,) in vectors)
+        parts = [math.exp(v - top) for (v,) in vectors]
+    elif method in ("dsc", "cosine", "pce"):
+        parts = [math.exp(similarity(v, mean, method)) for v in vectors]
     else:
-        exponentials = []
-        for v in values:
-            bottom = v * v + mean * mean
-            exponentials.append(math.exp(2 * abs(v * mean) / bottom if bottom else 0.0))
-    return [e / math.fsum(exponentials) for e in exponentials]
+        ds = [distance(v, mean, method, delta) for v in vectors]
+        if all(ds) or (drop and any(ds)):
+            parts = [1 / d if d else 0.0 for d in ds]
+        else:
+            parts = [float(d == 0) for d in ds]
+    return [part / math.fsum(parts) for part in parts]
 
 
-def pool(x: Array, window: Window, method: str) -> tuple[Array, Array]:
-    """(y, mask) of eDSCW or eM pooling; x is (N, C, H, W)."""
+def pool(
+    x: Array, window: Window, method: str, vector: bool = False, **rule: Any
+) -> tuple[Array, Array]:
+    """(y, mask) of a pooling; x is (N, C, *size); a ``vector`` mask has one channel."""
     n, c, *size = x.shape
-    out = output_size((size[0], size[1]), window)
-    kernel = window[0]
+    method = "dsc" if method == "edscw" else method
+    out = output_size(tuple(size), window)
     y = np.zeros((n, c, *out))
-    mask = np.zeros((n, c, out[0] * kernel[0], out[1] * kernel[1]))
-    for image in range(n):
-        for channel in range(c):
-            for cell, members in cells((size[0], size[1]), window):
-                values = [float(x[image, channel, r, s]) for _, (r, s) in members]
-                ws = weights(values, method)
-                y[image, channel, *cell] = math.fsum(w * v for w, v in zip(ws, values, strict=True))
-                for w, (place, _) in zip(ws, members, strict=True):
-                    mask[image, channel, *place] = w
+    space = [o * k for o, k in zip(out, window[0], strict=True)]
+    mask = np.zeros((n, 1 if vector else c, *space))
+    groups = [list(range(c))] if vector else [[channel] for channel in range(c)]
+    for image, (index, group) in itertools.product(range(n), enumerate(groups)):
+        for cell, members in cells(tuple(size), window):
+            vectors = [[float(x[image, k, *pixel]) for k in group] for _, pixel in members]
+            ws = weights(vectors, method, **rule)
+            for at, k in enumerate(group):
+                y[image, k, *cell] = math.fsum(w * v[at] for w, v in zip(ws, vectors, strict=True))
+            for w, (place, _) in zip(ws, members, strict=True):
+                mask[image, index, *place] = w
     return y, mask
 
 
-def unpool(y: Array, mask: Array, size: Pair, window: Window, gain: float | str) -> Array:
-    """Spread y (N, C, oH, oW) by one mask."""
+def everywhere(position: Ints) -> tuple[Any, ...]:
+    """Index of a position in all images and channels."""
+    return (..., *position)
+
+
+def unpool(y: Array, mask: Array, size: Ints, window: Window, gain: float | str) -> Array:
+    """Spread y (N, C, *out) by one mask."""
     u = np.zeros((*y.shape[:2], *size))
     cover = np.zeros(size)
     for cell, members in cells(size, window):
         factor = len(members) if gain == "area" else float(gain)
         for place, pixel in members:
             cover[pixel] += 1
-            u[:, :, *pixel] += factor * y[:, :, *cell] * mask[:, :, *place]
+            u[everywhere(pixel)] += factor * y[everywhere(cell)] * mask[everywhere(place)]
     return u / np.maximum(cover, 1) if gain == "area" else u
-
-
-def expand(mask_shaped: Array, kernel: Pair) -> Array:
-    """Repeat a value for each window over the window's entries of a mask."""
-    return np.repeat(np.repeat(mask_shaped, kernel[0], axis=-2), kernel[1], axis=-1)

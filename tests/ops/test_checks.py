@@ -38,7 +38,12 @@ POOL_ERRORS = [
     ((X, 2, 0), {}, ValueError, "stride must be at least 1, got 0"),
     ((X, 2, None, 2), {}, ValueError, "padding must be at most half of kernel_size, got padding 2"),
     ((X, 9), {}, ValueError, "kernel_size 9 is larger than the padded input: size (8, 6)"),
-    ((X,), {"granularity": "pixel"}, ValueError, "granularity must be 'channel', got 'pixel'"),
+    (
+        (X,),
+        {"granularity": "pixel"},
+        ValueError,
+        "granularity must be 'channel' or 'vector', got 'pixel'",
+    ),
 ]
 
 
@@ -105,7 +110,7 @@ UNPOOL_ERRORS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]
     ((Y, MASKS), {"gain": float("nan")}, ValueError, "got nan"),
     ((Y, MASKS), {"gain": "mean"}, ValueError, "got 'mean'"),
     ((Y, MASKS), {"gain": None}, TypeError, "gain must be a positive finite number"),
-    ((Y, MASKS), {"granularity": "pixel"}, ValueError, "granularity must be 'channel'"),
+    ((Y, MASKS), {"granularity": "pixel"}, ValueError, "granularity must be 'channel' or 'vector'"),
     ((Y,), {"like": X}, ValueError, "beta must be given with like, got None"),
     ((Y,), {"like": X[..., :4], "beta": 0.5}, ValueError, "y must have the shape (2, 3, 4, 2)"),
     ((Y,), {"like": X[:1], "beta": 0.5}, ValueError, "y must have the shape (1, 3, 4, 3)"),

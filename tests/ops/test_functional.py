@@ -21,7 +21,7 @@ def namespace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     truth.use_namespace(request.param, monkeypatch)
 
 
-def windows_of(mask: Tensor, kernel: tuple[int, int]) -> Tensor:
+def windows_of(mask: Tensor, kernel: tuple[int, ...]) -> Tensor:
     """A mask as (N, C, oH, oW, K)."""
     n, c, h, w = mask.shape
     cut = mask.reshape(n, c, h // kernel[0], kernel[0], w // kernel[1], kernel[1])

@@ -13,9 +13,17 @@ from pooling_truth import WINDOWS, mixed, relu_like
 from torch import Tensor
 
 from adapool_sr import ops
-from adapool_sr.ops import adapool2d, adaunpool2d, functional, library, reference
+from adapool_sr.ops import adapool2d, adaunpool2d, library, pools, reference, unpools
 
 NAMES = [schema.partition("(")[0] for schema in library.SCHEMAS]
+
+
+def operator(namespace: str, name: str) -> Any:
+    """The overload that NAME or NAME.OVERLOAD means."""
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+
+
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
@@ -28,15 +36,18 @@ def namespace(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def test_the_package_exports_the_functions_by_name() -> None:
     for name in ops.__all__:
         assert hasattr(ops, name)
-    assert set(functional.__all__) <= set(ops.__all__)
+    for module in (pools, unpools):
+        assert set(module.__all__) <= set(ops.__all__)
+        for name in module.__all__:
+            assert getattr(ops, name).__name__ == name
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_reference_twin_has_the_arguments_of_the_schema(name: str, namespace: str) -> None:
-    schema = getattr(getattr(torch.ops, namespace), name).default._schema
-    assert [a.name for a in schema.arguments] == [
-        *inspect.signature(getattr(reference, name)).parameters
-    ]
+    schema = operator(namespace, name)._schema
+    twin = [*inspect.signature(getattr(reference, name.partition(".")[0])).parameters]
+    expected = twin if name.endswith(".vector") else [n for n in twin if n != "similarity"]
+    assert [a.name for a in schema.arguments] == expected
 
 
 def sample_inputs(
@@ -47,20 +58,26 @@ def sample_inputs(
     beta = torch.full((1, 3, 1, 1), 0.3, dtype=dtype)
     kernel, stride, padding, ceil_mode = (list(w) if isinstance(w, tuple) else w for w in window)
     geometry = (kernel, stride, padding, ceil_mode)
-    y, masks = adapool2d(x, beta, *window, return_masks=True)
+    vector = name.endswith(".vector")
+    granularity = "vector" if vector else "channel"
+    y, masks = adapool2d(x, beta, *window, granularity=granularity, return_masks=True)
     g = mixed(*y.shape, seed=1, dtype=dtype).contiguous(memory_format=format_)
     gx = mixed(*x.shape, seed=2, dtype=dtype)
-    single = name.startswith("e")
-    if name.endswith("_pool_backward"):
-        extra = [masks.edscw] if single else [masks.edscw, None]
-        inputs: list[Any] = [g, *extra, x, *([] if single else [beta]), *geometry, True]
-    elif "_pool" in name:
-        inputs = [x, *([] if single else [beta]), *geometry, True]
-    elif "like" in name:
-        inputs = [y, x, beta, *geometry, True, 0.0]
+    packet = name.partition(".")[0]
+    single = not packet.startswith("ada")
+    # Huber of vectors: what passes through most.
+    more = ["huber", 0.5, False, True] if packet.startswith("idw") else ["dsc"] if vector else []
+    mask = masks.edscw[:, :1] if packet.startswith("idw") else masks.edscw
+    if packet.endswith("_pool_backward"):
+        extra = [mask] if single else [mask, None]
+        inputs: list[Any] = [g, *extra, x, *([] if single else [beta]), *geometry, True, *more]
+    elif "_pool" in packet:
+        inputs = [x, *([] if single else [beta]), *geometry, True, *more]
+    elif "like" in packet:
+        inputs = [y, x, beta, *geometry, True, 0.0, *more]
     else:
         inputs = [y, masks.edscw, masks.em, beta, list(x.shape[2:]), *geometry, 0.0]
-    if name.startswith("ada_unpool") and name.endswith("backward"):
+    if packet.startswith("ada_unpool") and packet.endswith("backward"):
         inputs = [gx, *inputs]
     return tuple(
         v.detach().clone(memory_format=torch.preserve_format).requires_grad_()
@@ -73,21 +90,21 @@ def sample_inputs(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_opcheck(name: str, dtype: torch.dtype, namespace: str) -> None:
-    op = getattr(getattr(torch.ops, namespace), name).default
+    op = operator(namespace, name)
     # AOT needs a second for each; one window and layout for it, the cheap checks for all.
     cheap = ("test_schema", "test_autograd_registration", "test_faketensor")
     for window in (WINDOWS[0], WINDOWS[1], WINDOWS[3]):
         for format_ in (torch.contiguous_format, torch.channels_last):
             inputs = sample_inputs(name, window, dtype, format_)
             torch.library.opcheck(op, inputs, test_utils=cheap)
-    if dtype in (torch.float32, torch.bfloat16) and not name.endswith("_backward"):
+    if dtype in (torch.float32, torch.bfloat16) and "_backward" not in name:
         inputs = sample_inputs(name, WINDOWS[0], dtype, torch.channels_last)
         torch.library.opcheck(op, inputs, test_utils="test_aot_dispatch_dynamic")
 
 
 @pytest.mark.parametrize("name", ["ada_unpool", "ada_unpool_backward"])
 def test_opcheck_with_one_mask_alone(name: str, namespace: str) -> None:
-    op = getattr(getattr(torch.ops, namespace), name).default
+    op = operator(namespace, name)
     inputs = list(sample_inputs(name, WINDOWS[3], torch.float32, torch.contiguous_format))
     first = 3 if name.endswith("_backward") else 2
     inputs[first] = inputs[first + 1] = None
