@@ -44,6 +44,9 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(unknown):
             words = message.removeprefix(unknown)
             flag = words.split()[0].split("=")[0]
+            if not flag.startswith("-"):  # what a shell makes of a pattern
+                remedy = "a pattern is quoted, as in -i 'photos/*.jpg'"
+                raise UsageError(flag, "stands without a flag", remedy)
             raise UsageError(flag, "is not known here", self._nearest(flag) or see)
         what, colon, why = message.removeprefix("argument ").partition(": ")
         if not colon:

@@ -127,18 +127,32 @@ class Engine:
         if height * width <= _ALWAYS_WHOLE:
             return 0
         precision = precision or self.precision
-        pixel_bytes = self._pixel_bytes[precision]
-        if pixel_bytes is None:
-            pixel_bytes = bytes_per_pixel(self.network, 3, self.device, precision)
-            self._pixel_bytes[precision] = pixel_bytes
         side = largest_tile(
             available_bytes(self.device),
-            pixel_bytes,
+            self.pixel_bytes(precision),
             halo=halo_for(self.radius, self.multiple),
             multiple=self.multiple,
             on_cpu=self.device.type == "cpu",
         )
         return side if max(height, width) > side else 0
+
+    def pixel_bytes(self, precision: torch.dtype) -> float:
+        """What the network needs for a pixel of its input, measured at the first call."""
+        found = self._pixel_bytes[precision]
+        if found is None:
+            found = bytes_per_pixel(self.network, 3, self.device, precision)
+            self._pixel_bytes[precision] = found
+        return found
+
+    def bytes_for(self, height: int, width: int) -> int:
+        """About what the network needs at once for an input of this size, tile by tile."""
+        geometry = {"multiple": self.multiple, "radius": self.radius}
+        tiles = plan_tiles(height, width, self.tile_for(height, width), **geometry)
+        return int(self.pixel_bytes(self.precision) * max(tile.window.area for tile in tiles))
+
+    def trial(self, x: Tensor) -> Tensor:
+        """Run the network over a small picture (C, h, w); uint8, as the results mostly are."""
+        return self.run(x, torch.uint8, Meter())
 
     def run_passes(self, x: Tensor, passes: int, dtype: torch.dtype, meter: Meter) -> Tensor:
         """(C, h, w) float through the network so many times; the last result is of ``dtype``."""

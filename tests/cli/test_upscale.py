@@ -185,7 +185,7 @@ def test_a_bad_file_is_named_the_rest_done_and_the_status_is_3(
 ) -> None:
     (folder / "bad.png").write_bytes((folder / "photo_1.png").read_bytes()[:200])
     assert upscale("-i", folder, "-o", tmp_path / "out", "--quiet") == 3
-    assert len(files(tmp_path / "out")) == 3
+    assert len(check_whole(tmp_path / "out")) == 3
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"adapool-sr: error: {folder}/bad.png: is truncated or damaged")
     assert said[1].startswith("3 done, 1 failed")
@@ -240,12 +240,20 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(
     assert files(tmp_path) == before
     assert not (tmp_path / "out").exists()
     said = capsys.readouterr().err
-    assert f"photo_1.png 24x16 -> {tmp_path}/out/photo_1.png: new" in said
+    assert f"photo_1.png 24x16 -> {tmp_path}/out/photo_1.png: new, 48x32, 1 tile" in said
+    assert "estimate, from a trial of a part of one picture" in said
     assert "empty.png: is empty" in said
     assert "4 to do with" in said
     assert upscale("-i", folder, "-o", tmp_path / "out", "--dry-run", "--json") == 0
     plans = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [plan["status"] for plan in plans] == ["new"] * 4
+    assert [plan["event"] for plan in plans] == ["plan"] * 4 + ["done"]
+    assert [plan["status"] for plan in plans[:4]] == ["new"] * 4
+    assert [plan["tiles"] for plan in plans[:4]] == [None, 1, 1, 1]
+    last = plans[4]
+    assert last["dry_run"] is True
+    assert last["megapixels"] == round(4 * (24 + 25 + 26) * 16 / 1e6, 3)
+    assert min(last[f"estimated_{what}"] for what in ("seconds", "bytes", "memory")) >= 0
+    assert not (tmp_path / "out").exists()
 
 
 # --- interruptions ---------------------------------------------------------------------------
