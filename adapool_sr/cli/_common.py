@@ -44,7 +44,8 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(unknown):
             words = message.removeprefix(unknown)
             flag = words.split()[0].split("=")[0]
-            if not flag.startswith("-"):  # what a shell makes of a pattern
+            if not flag.startswith("-") and "--input" in self._option_string_actions:
+                # What a shell makes of a pattern.
                 remedy = "a pattern is quoted, as in -i 'photos/*.jpg'"
                 raise UsageError(flag, "stands without a flag", remedy)
             raise UsageError(flag, "is not known here", self._nearest(flag) or see)

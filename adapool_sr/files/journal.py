@@ -6,7 +6,7 @@ done, with the size and time it had, or outputs that a watching run means to mak
 Lines are only ever added, also by the run that resumes (a heading of its own, then more
 lines), so that a run killed at any moment leaves a journal that can be read: at worst its
 last line is torn and one file is done again. The journal is locked while its run lives; it is
-removed when the run completes, and stays where files failed, so that these can be resumed.
+removed when the run completes, whether or not some files failed.
 """
 
 from __future__ import annotations

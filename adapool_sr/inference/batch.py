@@ -89,10 +89,9 @@ def run_plan(
     """Enlarge every picture of a plan.
 
     In a folder run a file that fails is told to the observer and the rest is done, unless the
-    disk is full, which ends the run; a journal in the output folder lets a killed run be
-    resumed, and one in which files failed. When this function is left
-    by an exception, such as a KeyboardInterrupt, files that were being written are finished
-    and nothing is half-written.
+    disk is full, which ends the run; a journal in the output folder lets a run be
+    resumed that was killed or ended so. When this function is left by an exception, such as a
+    KeyboardInterrupt, files that were being written are finished and nothing is half-written.
 
     Args:
         plan: from :func:`adapool_sr.inference.planning.decide`.
@@ -111,7 +110,7 @@ def run_plan(
     with locked(plan, report) as (plan, journal):
         run = Run(upscaler, options or Options(), observer or Observer(), report, journal)
         run.all(plan.todo)
-        if journal is not None and not report.failed:
+        if journal is not None:
             journal.complete()
     report.wall = time.perf_counter() - start
     return report

@@ -76,8 +76,6 @@ class Report:
             name, psnr = self.lowest
             text += f"; lowest {psnr:.1f} dB against its input: {name}"
             text += f", {self.off} more off than 4 %" if self.off else ""
-        if self.failed:
-            text += "; --resume does the failed ones again"
         return text
 
     @property

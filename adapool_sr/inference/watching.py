@@ -72,8 +72,8 @@ def watch(
     """Enlarge the pictures of a folder as they arrive, until the observer or Ctrl-C ends it.
 
     A file that fails, for whatever reason, is told to the observer, and the watch goes on. The
-    output folder stays locked. When it ends, a journal is left only where something failed or
-    was not finished, so that it can be resumed.
+    output folder stays locked. When it ends, a journal is left only where something was not
+    finished, so that it can be resumed.
 
     Args:
         plan: of what is there, from :func:`adapool_sr.inference.planning.decide`.
@@ -102,11 +102,13 @@ def watch(
         try:
             while not observer.should_stop():
                 jobs = []
+                refused = -len(report.failed)
                 for job in arrivals.ready(_seen(look)):
                     if job.name in planned or _admit(job, plan, known, run):
                         jobs.append(job)
+                refused += len(report.failed)
+                given += len(jobs) + refused
                 if jobs:
-                    given += len(jobs)
                     _expect(journal, plan, [job for job in jobs if job.name not in planned])
                     run.all(jobs)
                 else:
@@ -115,7 +117,7 @@ def watch(
             pass
         finally:
             report.wall = time.perf_counter() - start
-            if not report.failed and given == report.done + report.larger:
+            if given == report.done + report.larger + len(report.failed):
                 journal.complete()
 
 

@@ -130,7 +130,7 @@ def test_bad_files_are_named_and_the_rest_is_done(photos: Path, upscaler: Upscal
     (photos / "cut-out.png").rename(photos / "cut-out.jpg")  # a JPEG's name, so a JPEG result
     seen = Recorder()
     report = run_plan(plan(photos), upscaler, observer=seen)
-    assert files(photos.parent / "out") == [JOURNAL_NAME, "0.png", "3.png", "sub/grey.webp"]
+    assert files(photos.parent / "out") == ["0.png", "3.png", "sub/grey.webp"]
     assert sorted(seen.errors) == [
         "1.png: UnreadableFileError",
         "2.png: UnreadableFileError",
@@ -180,20 +180,21 @@ def test_a_result_that_cannot_be_written_costs_one_file(
     ]
 
 
-def test_what_failed_is_done_by_resume_and_nothing_else(photos: Path, upscaler: Upscaler) -> None:
+def test_a_run_with_failures_leaves_nothing_and_skip_does_them_again(
+    photos: Path, upscaler: Upscaler
+) -> None:
     out = photos.parent / "out"
     whole = (photos / "1.png").read_bytes()
     (photos / "1.png").write_bytes(whole[:60])
     report = run_plan(plan(photos), upscaler)
-    assert report.words().endswith("; --resume does the failed ones again")
+    assert (report.done, report.exit_status) == (4, 3)
+    assert files(out) == [name for name in ALL if name != "1.png"]
     before = {name: (out / name).stat().st_mtime_ns for name in ALL if name != "1.png"}
-    again = run_plan(plan(photos, "resume"), upscaler)  # still broken
-    assert (again.done, again.resumed, again.exit_status) == (0, 4, 3)
     (photos / "1.png").write_bytes(whole)
     seen = Recorder()
-    last = run_plan(plan(photos, "resume"), upscaler, observer=seen)
+    last = run_plan(plan(photos, "skip"), upscaler, observer=seen)
     assert seen.done == ["1.png 8x10"]
-    assert (last.done, last.resumed, last.exit_status) == (1, 4, 0)
+    assert (last.done, last.skipped, last.exit_status) == (1, 4, 0)
     assert files(out) == ALL
     assert before == {name: (out / name).stat().st_mtime_ns for name in before}
 
@@ -417,7 +418,7 @@ def test_results_that_do_not_show_their_input_warn_or_fail(photos: Path, strict:
     if strict:
         assert report.exit_status == 3
         assert len(seen.errors) == 5
-        assert files(photos.parent / "out") == [JOURNAL_NAME]
+        assert files(photos.parent / "out") == []
     else:
         assert report.exit_status == 0
         assert sum("does not show its input" in words for words in seen.words) == 5

@@ -8,7 +8,6 @@ def test_the_last_line_counts_and_names_the_slowest() -> None:
     assert report.words() == (
         "2 done, 1 skipped, 1 failed in 5.0 s: "
         "decoding 1.0 s, network 2.0 s, encoding 3.5 s; slowest: encoding"
-        "; --resume does the failed ones again"
     )
     assert report.as_dict()["slowest"] == "encoding"
 

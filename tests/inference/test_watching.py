@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapool_sr.files.errors import FullDiskError, UsageError
-from adapool_sr.files.journal import JOURNAL_NAME, Journal
+from adapool_sr.files.journal import Journal
 from adapool_sr.files.writing import unwritable, write_whole
 from adapool_sr.inference import batch
 from adapool_sr.inference.batch import Observer, run_plan
@@ -133,13 +133,12 @@ def test_an_empty_folder_may_be_watched_and_failures_do_not_end_it(tmp_path: Pat
     assert seen.done == ["good.png"]
     assert len(seen.errors) == 1
     assert report.exit_status == 3
-    # What failed can be resumed.
-    assert files(tmp_path / "out") == [JOURNAL_NAME, "good.png"]
+    assert files(tmp_path / "out") == ["good.png"]
     picture(source / "bad.png")
     out = tmp_path / "out"
-    plan = decide(plan_folder(source, out, None), "resume", folder=out, settings={})
+    plan = decide(plan_folder(source, out, None), "skip", folder=out, settings={})
     assert [job.name for job in plan.todo] == ["bad.png"]
-    assert run_plan(plan, Upscaler(Nearest())).resumed == 1
+    assert run_plan(plan, Upscaler(Nearest())).done == 1
     assert files(out) == ["bad.png", "good.png"]
 
 
