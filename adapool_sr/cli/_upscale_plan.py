@@ -210,7 +210,7 @@ def _show_job(args: argparse.Namespace, job: Job, status: str, extent: Extent | 
 
                 size = f"{count_pages(job.source)} pages"
             else:
-                width, height, _ = probe(job.source, args.max_pixels)
+                width, height, *_ = probe(job.source, args.max_pixels)
                 size = f"{width}x{height}"
         except AdaPoolError as error:
             trouble = str(error)

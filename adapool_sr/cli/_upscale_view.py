@@ -63,6 +63,10 @@ class View(Observer):
                     weights[name] = 1
             self._pace = Pace(weights)
         upscaler = made.smallest if isinstance(made, Family) else made
+        if self._plan.folder is None and extents and isinstance(made, Family):
+            extent = next(iter(extents.values()))
+            upscaler = made.choose(extent.height, extent.width, extent.format)
+            model = upscaler.spec.name if upscaler.spec is not None else model
         precision = str(upscaler.precision).removeprefix("torch.")
         self._emit(
             "start",

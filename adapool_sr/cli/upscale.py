@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adapool_sr.cli._common import (
     add_device_flags,
@@ -127,14 +127,14 @@ def run(args: argparse.Namespace) -> int:
     check_look(args)
     if args.crop is not None:
         return _try_piece(args, size)
-    specs = _find_models(args, size)
-    plan, look = make_plan(args, specs, size)
-    model = ", ".join(spec.name for spec in specs) or str(args.model_path)
+    models = _find_models(args, size)
+    plan, look = make_plan(args, [*models.usual, *models.photo], size)
+    model = models.words or str(args.model_path)
     from adapool_sr.cli._upscale_view import View
 
     # All that can be wrong with the words was found by now; torch takes seconds to import.
     view = View(args, plan)
-    upscaler = _make_upscaler(args, specs, size)
+    upscaler = _make_upscaler(args, models, size)
     if args.dry_run:
         show_plan(args, plan, model, upscaler)
         return 0
@@ -198,11 +198,26 @@ def _try_piece(args: argparse.Namespace, size: Size | None) -> int:
     return make_sheet(args, plan.todo[0], specs, {**_options(args), "size": size})
 
 
-def _find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]:
-    """The shipped model that is asked for; all of its family where each picture has its factor.
+class _Models(NamedTuple):
+    """The shipped models that a run may take, none where a file is asked for.
 
-    None where a file is asked for, which is only looked for.
+    Attributes:
+        usual: one, or all of a family where each picture has its own factor.
+        photo: those for JPEG files, where nobody named a model.
     """
+
+    usual: list[ModelSpec]
+    photo: list[ModelSpec]
+
+    @property
+    def words(self) -> str:
+        """Their names."""
+        usual, photo = (", ".join(spec.name for spec in specs) for specs in self)
+        return f"{usual}, {photo} for JPEG files" if photo else usual
+
+
+def _find_models(args: argparse.Namespace, size: Size | None) -> _Models:
+    """The models that are asked for; a file is only looked for."""
     if args.model_path is not None:
         from adapool_sr.files.errors import MissingFileError
 
@@ -210,14 +225,18 @@ def _find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]
             raise MissingFileError(
                 f"--model-path {args.model_path}", "no such file", "check the path"
             )
-        return []
-    from adapool_sr.models.registry import available, find
+        return _Models([], [])
+    from adapool_sr.models.registry import available, find, find_photo
 
-    if size is None:
-        return [find(args.name, args.scale)]
-    factors = sorted({spec.scale for spec in available()})
-    found = {spec.scale: spec for spec in (find(args.name, factor) for factor in factors)}
-    return [found[scale] for scale in sorted(found)] or [find(args.name, None)]
+    factors: Sequence[float | None] = [args.scale]
+    if size is not None:
+        factors = sorted({spec.scale for spec in available()}) or [None]
+    usual = {spec.scale: spec for spec in (find(args.name, factor) for factor in factors)}
+    photo = {}
+    if args.name is None:
+        found = (find_photo(factor) for factor in factors)
+        photo = {spec.scale: spec for spec in found if spec is not None}
+    return _Models(*([named[scale] for scale in sorted(named)] for named in (usual, photo)))
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -234,7 +253,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _make_upscaler(
-    args: argparse.Namespace, specs: list[ModelSpec], size: Size | None
+    args: argparse.Namespace, models: _Models, size: Size | None
 ) -> Upscaler | Family:
     import torch
 
@@ -243,8 +262,8 @@ def _make_upscaler(
     from adapool_sr.inference.upscaler import Upscaler
 
     torch.set_num_threads(args.threads)
-    if size is not None and len(specs) > 1:
-        models = {spec.scale: partial(load, spec) for spec in specs}
-        return Family(models, size, **_options(args))
-    model = load(specs[0] if specs else args.model_path)
-    return Upscaler(model, scale=args.scale, size=size, **_options(args))
+    how = {"scale": args.scale, "size": size, **_options(args)}
+    if len(models.usual) > 1 or models.photo:
+        usual, photo = ({spec.scale: partial(load, spec) for spec in specs} for specs in models)
+        return Family(usual, photo, **how)
+    return Upscaler(load(models.usual[0] if models.usual else args.model_path), **how)

@@ -231,7 +231,7 @@ class Run:
         # Taken before reading: a file that changes meanwhile then counts as changed.
         stamp = Stamp.of(job.source) if isinstance(job.source, Path) else None
         if (size := self.upscaler.size) is not None and size.skip_larger:
-            width, height, _ = probe(job.source, self.options.max_pixels)
+            width, height, *_ = probe(job.source, self.options.max_pixels)
             if size.skips(height, width):
                 return _LargeEnough(width, height)
         picture, lost = read_input(
@@ -255,7 +255,7 @@ class Run:
 
         start = time.perf_counter()
         picture = content.picture
-        upscaler = self.upscaler.for_size(picture.height, picture.width)
+        upscaler = self.upscaler.choose(picture.height, picture.width, picture.format)
         try:
             result = upscaler.upscale_picture(picture, progress, self.observer.should_stop)
             if self.options.verify:

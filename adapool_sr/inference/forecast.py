@@ -54,6 +54,7 @@ class Extent:
     Attributes:
         width: of the input, pixels.
         height: of the input.
+        format: of the input, as in "png", "jpeg".
         columns: of the result.
         rows: of the result.
         work: pixels that the network reads for it, over all passes.
@@ -65,6 +66,7 @@ class Extent:
 
     width: int
     height: int
+    format: str
     columns: int
     rows: int
     work: int
@@ -96,10 +98,10 @@ def survey(
 
     def one(job: Job) -> tuple[str, Extent | None]:
         try:
-            width, height, _ = probe(job.source, max_pixels)
-            chosen = upscaler.for_size(height, width)
+            width, height, _, form = probe(job.source, max_pixels)
+            chosen = upscaler.choose(height, width, form)
             chosen.check_size(height, width, job.name)
-            return job.name, _extent(job, chosen, height, width)
+            return job.name, _extent(job, chosen, height, width, form)
         except (AdaPoolError, OSError):  # it is named when its turn comes
             return job.name, None
 
@@ -107,7 +109,7 @@ def survey(
         return {name: extent for name, extent in readers.map(one, jobs) if extent is not None}
 
 
-def _extent(job: Job, upscaler: Upscaler, height: int, width: int) -> Extent:
+def _extent(job: Job, upscaler: Upscaler, height: int, width: int, form: str) -> Extent:
     way = upscaler.route(height, width)
     engine = upscaler.engine
     turns = 8 if upscaler.self_ensemble else 1
@@ -125,6 +127,7 @@ def _extent(job: Job, upscaler: Upscaler, height: int, width: int) -> Extent:
     return Extent(
         width=width,
         height=height,
+        format=form,
         columns=way.columns,
         rows=way.rows,
         work=work,
@@ -243,7 +246,7 @@ def forecast(
     largest = max(found, key=lambda extent: extent.width * extent.height, default=None)
     network = 0
     if largest is not None:
-        chosen = upscaler.for_size(largest.height, largest.width)
+        chosen = upscaler.choose(largest.height, largest.width, largest.format)
         if chosen.device.type == "cpu" and largest.work:
             network = chosen.engine.bytes_for(largest.height, largest.width)
     memory = _taken() + network + _held(found, readers)
@@ -267,7 +270,7 @@ def _seconds(
     order = sorted(range(len(jobs)), key=lambda index: extents[index].work)
     middle = order[len(order) // 2]
     job, extent = jobs[middle], extents[middle]
-    chosen = upscaler.for_size(extent.height, extent.width)
+    chosen = upscaler.choose(extent.height, extent.width, extent.format)
     begun = time.perf_counter()
     try:
         picture = read(job.source, extent.width * extent.height)

@@ -69,7 +69,7 @@ def read_input(
         AdaPoolError: it can't be read, or its result can't be held by memory or format.
     """
     picture = read(source, options.max_pixels, name)
-    chosen = upscaler.for_size(picture.height, picture.width)
+    chosen = upscaler.choose(picture.height, picture.width, picture.format)
     height, width = chosen.size_of(picture.height, picture.width)
     chosen.check_size(picture.height, picture.width, name)
     check_format(picture, kind, width, height, output)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,12 @@ from adapool_sr.io.iptc import JPEG_HEADING, blocks_of_iptc, from_raw_profile
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 from adapool_sr.io.metadata import Metadata, png_chunks
 
-__all__ = ["Decoded", "Pixels", "array_of", "decode", "kind_of", "probe"]
+__all__ = ["JPEG", "Decoded", "Header", "Pixels", "array_of", "decode", "kind_of", "probe"]
 
 Pixels = NDArray[Any]  # uint8 or uint16
+
+JPEG = frozenset({"jpeg", "mpo"})
+"""Formats, as :class:`Header` and :class:`Decoded` name them, whose pixels JPEG made."""
 
 _LOSSY = {"JPEG", "MPO", "HEIF"}
 _WHOLE = {"PNG", "WEBP", "TIFF", "PPM", "AVIF", "HEIF", "JXL"}  # whose content is looked into
@@ -118,10 +121,26 @@ def _name_and_stream(source: Path | str | bytes) -> tuple[str, IO[bytes]]:
         ) from error
 
 
+class Header(NamedTuple):
+    """What a picture's header says, as it stands upright.
+
+    Attributes:
+        width: pixels in a row.
+        height: pixels in a column.
+        alpha: whether it has transparency.
+        format: the file's format in lower case, as in "png", "jpeg".
+    """
+
+    width: int
+    height: int
+    alpha: bool
+    format: str
+
+
 def probe(
     source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
-) -> tuple[int, int, bool]:
-    """Read a picture's header: (width, height, whether it has alpha), as it stands upright.
+) -> Header:
+    """Read a picture's header.
 
     Args:
         source: a path, or the file's content.
@@ -139,7 +158,7 @@ def probe(
         width, height = image.size
         if _orientation(image) >= 5:  # lies on its side
             width, height = height, width
-        return width, height, image.has_transparency_data
+        return Header(width, height, image.has_transparency_data, (image.format or "").lower())
 
 
 def decode(

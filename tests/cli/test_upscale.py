@@ -18,6 +18,8 @@ from PIL import Image
 from adapool_sr.cli.main import main
 from adapool_sr.files.journal import JOURNAL_NAME
 from adapool_sr.io.images import read_rgb8
+from adapool_sr.models import registry
+from adapool_sr.models.checkpoint import load as load_checkpoint
 from adapool_sr.models.checkpoint import save
 from adapool_sr.models.sr import AdaPoolSR
 
@@ -447,3 +449,57 @@ def test_a_small_picture_needs_few_imports(model: Path, folder: Path, tmp_path: 
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+# --- the model for a file's format -------------------------------------------------------------
+
+
+@pytest.fixture
+def two_models(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ships tiny-x2 and tiny-photo-x2, both with the small network's weights."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    network = load_checkpoint(model).network
+    for name in ("tiny-x2", "tiny-photo-x2"):
+        save(weights / f"{name}.safetensors", network, name=name, license="MIT", training={})
+    monkeypatch.setattr(registry, "WEIGHTS", weights)
+
+
+def plain_upscale(*words: str | Path) -> int:
+    threads = torch.get_num_threads()
+    try:
+        return main(["upscale", "--threads", "1", *map(str, words)])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def made_with(path: Path) -> bytes:
+    found = [b"tiny-photo-x2" in path.read_bytes(), b"tiny-x2" in path.read_bytes()]
+    return {(True, False): b"photo", (False, True): b"usual"}[found[0], found[1]]
+
+
+@pytest.mark.usefixtures("two_models")
+@pytest.mark.parametrize("words", [(), ("--max-side", "60")])
+def test_jpeg_files_get_the_photo_model_where_none_is_named(
+    folder: Path, tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "photo_3.png").write_bytes((folder / "photo_2.jpg").read_bytes())  # by its content
+    out = tmp_path / "out"
+    assert plain_upscale("-i", folder, "-o", out, *words) == 0
+    assert "tiny-x2, tiny-photo-x2 for JPEG files" in capsys.readouterr().err
+    assert {name: made_with(out / name) for name in files(out)} == {
+        "photo_1.png": b"usual",
+        "photo_2.jpg": b"photo",
+        "photo_3.png": b"photo",
+        "sub/photo_10.webp": b"usual",
+    }
+    assert plain_upscale("-i", folder / "photo_2.jpg", "-o", tmp_path / "one.jpg", *words) == 0
+    assert (tmp_path / "one.jpg").read_bytes() == (out / "photo_2.jpg").read_bytes()
+    assert "with tiny-photo-x2 on cpu" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("two_models")
+def test_a_named_model_is_taken_for_jpeg_files_too(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert plain_upscale("-i", folder, "-o", out, "-n", "tiny") == 0
+    assert {made_with(out / name) for name in files(out)} == {b"usual"}

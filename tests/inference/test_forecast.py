@@ -85,7 +85,7 @@ def test_a_forecast_larger_than_the_free_disk_is_refused(
 
 def extent(side: int) -> Extent:
     held = 27 * side * side
-    return Extent(side, side, 2 * side, 2 * side, side * side, 1, 4 * side * side, held)
+    return Extent(side, side, "png", 2 * side, 2 * side, side * side, 1, 4 * side * side, held)
 
 
 def test_large_pictures_are_not_held_at_once_where_memory_is_short() -> None:
