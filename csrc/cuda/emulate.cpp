@@ -8,7 +8,7 @@
 namespace adapool::cuda {
 namespace {
 
-constexpr int64_t kThreads = 256;
+constexpr int64_t kThreads = 128;
 
 struct Loop {
   uint64_t seed;

@@ -17,6 +17,11 @@ enum class Step : int { kItem, kState, kGather, kTile };
 
 constexpr int kTileSteps = 4;
 constexpr int kSumGroup = 64;
+// Windows at once.
+constexpr int tile_lanes(int64_t scalar_size, bool channels_last) {
+  return channels_last || scalar_size == 2 ? 4 : 2;
+}
+
 constexpr int64_t kMostItems = 0x7fffffff;
 
 inline int64_t scalar_size(Type type) {
@@ -114,10 +119,7 @@ class Planner {
                         call_.operation == Operation::kLike ||
                         call_.operation == Operation::kLikeBackward);
   }
-  int lanes() const {
-    const int wide = 16 / static_cast<int>(scalar_size(call_.type));
-    return call_.problem.channels_last ? wide : wide / 2;
-  }
+  int lanes() const { return tile_lanes(scalar_size(call_.type), call_.problem.channels_last); }
   bool has(Role role) const { return call_.problem.maps[role].data != nullptr; }
 
   // Whether tiles.h can do it.

@@ -8,10 +8,12 @@
 
 namespace adapool::cuda {
 
-constexpr int kThreads = 256;
+// 128 registers a thread: none spills, and small blocks waste none.
+constexpr int kThreads = 128;
+constexpr int kBlocks = 4;
 
 template <class Item, class Data>
-__global__ void __launch_bounds__(kThreads) run_items(const __grid_constant__ Data data,
+__global__ void __launch_bounds__(kThreads, kBlocks) run_items(const __grid_constant__ Data data,
                                                       uint32_t items) {
   const uint32_t item = blockIdx.x * kThreads + threadIdx.x;
   if (item < items) Item::run(data, item);

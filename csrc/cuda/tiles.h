@@ -1,10 +1,11 @@
 // Work items for 2x2 windows of stride 2 over even sizes where all maps are dense, of one format and
-// aligned: accesses of 16 bytes, several windows at once.
+// aligned: wide accesses, several windows at once.
 //
 // Contiguous, an access holds 16 bytes of a row, so a step is 2 windows of float32 or 4 of a half
-// precision, and an item takes kTileSteps of them one below the other. Channels_last, it holds as many
-// channels of a pixel, so a step is 4 or 8 windows, and an item's steps lie side by side. Windows that
-// lanes.h can't do are done once more, one by one.
+// precision, and an item takes kTileSteps of them one below the other. Channels_last, it holds 4 channels
+// of a pixel (8 bytes of a half precision: with 16, a step's values outgrow the registers), so a step is
+// 4 windows, and an item's steps lie side by side. Windows that lanes.h can't do are done once more, one
+// by one.
 #pragma once
 
 #include "items.h"
@@ -13,8 +14,8 @@ namespace adapool::cuda {
 
 template <class Scalar, bool kLast>
 struct Tile {
-  static constexpr int kWide = 16 / static_cast<int>(sizeof(Scalar));
-  static constexpr int kLanes = kLast ? kWide : kWide / 2;
+  static constexpr int kWide = 16 / static_cast<int>(sizeof(Scalar));  // of a row, when contiguous
+  static constexpr int kLanes = tile_lanes(sizeof(Scalar), kLast);
   using Four = float[kLanes][4];
 
   const Problem& p;
@@ -112,16 +113,27 @@ struct Tile {
     ADAPOOL_UNROLL
     for (int l = 0; l < kLanes; ++l) to[l] = read<Scalar>(p.maps[kBeta], lane(l));
   }
-  // For every lane whose bit is set; what it writes comes after the whole tile was written.
-  template <class Function>
-  ADAPOOL_HD void each_lane(uint32_t lanes, const Function& function) const {
-    if (lanes == 0) return;
-    asm volatile("" ::: "memory");
-    for (int l = 0; lanes != 0; ++l, lanes >>= 1) {
-      if ((lanes & 1) != 0) function(l, Window<Scalar>(p, lane(l)));
+};
+
+// The windows that were not ordinary, a bit for each lane of each step, one by one: function(lane,
+// window). After the loop over the steps, where no register holds anything else. What it writes takes
+// the place of what the tiles wrote there: store_words() keeps the order.
+template <class Scalar, bool kLast, class Function>
+ADAPOOL_HD void each_left(const Problem& p, uint32_t number, uint32_t left,
+                          const Function& function) {
+  if (left == 0) return;
+  constexpr int kLanes = Tile<Scalar, kLast>::kLanes;
+  Place place = Tile<Scalar, kLast>(p, number).place;
+  ADAPOOL_ROLLED
+  for (; left != 0; ++place.at[kLast ? 2 : 1]) {
+    ADAPOOL_ROLLED
+    for (int l = 0; l < kLanes; ++l, left >>= 1) {
+      Place found = place;
+      (kLast ? found.channel : found.at[2]) += l;
+      if ((left & 1) != 0) function(l, Window<Scalar>(p, found));
     }
   }
-};
+}
 
 // Gradients of beta: a map where beta varies over space, else a sum for each item (contiguous) or for
 // each of its channels, which SumItem adds up.
@@ -131,17 +143,29 @@ struct BetaSums {
   static constexpr int kCount = kLast ? kLanes : 1;
   float sums[kCount] = {};
 
-  ADAPOOL_HD void add(const Tile<Scalar, kLast>& tile, int lane, float value) {
+  // Those of a step; what an extraordinary window gives comes later.
+  ADAPOOL_HD void add(const Tile<Scalar, kLast>& tile, const float (&values)[kLanes]) {
     if (tile.p.beta_varies) {
-      keep<Scalar>(tile.p, tile.lane(lane), value);
+      ADAPOOL_UNROLL
+      for (int l = 0; l < kLanes; ++l) keep<Scalar>(tile.p, tile.lane(l), values[l]);
       return;
     }
     ADAPOOL_UNROLL
-    for (int i = 0; i < kCount; ++i) sums[i] += !kLast || i == lane ? value : 0.0F;
+    for (int l = 0; l < kLanes; ++l) sums[kLast ? l : 0] += values[l];
+  }
+  ADAPOOL_HD static float* memory(const Problem& p, uint32_t number) {
+    return static_cast<float*>(p.partial) + int64_t{number} * kCount;
   }
   ADAPOOL_HD void finish(const Problem& p, uint32_t number) const {
-    if (p.beta_varies) return;
-    store<kCount>(sums, static_cast<float*>(p.partial) + int64_t{number} * kCount);
+    if (!p.beta_varies) store<kCount>(sums, memory(p, number));
+  }
+  // Once finished.
+  ADAPOOL_HD static void add_late(const Window<Scalar>& w, uint32_t number, int lane, float value) {
+    if (w.p.beta_varies) {
+      keep<Scalar>(w.p, w.place, value);
+    } else {
+      memory(w.p, number)[kLast ? lane : 0] += value;
+    }
   }
 };
 
@@ -152,18 +176,18 @@ struct PoolTile {
     constexpr int kLanes = tile.kLanes;
     float beta[kLanes];
     if (Method::kMixed && !p.beta_varies) tile.read_beta(beta);
+    uint32_t left = 0;
     ADAPOOL_ROLLED
     for (int32_t step = 0; step < tile.steps; ++step, tile.next()) {
       typename Tile<Scalar, kLast>::Four x, masks[kMasks ? 2 : 1];
       float y[kLanes];
       tile.read_four(kX, x);
       if (Method::kMixed && p.beta_varies) tile.read_beta(beta);
-      uint32_t left = 0;
       ADAPOOL_UNROLL
       for (int l = 0; l < kLanes; ++l) {
         Lane<Method> lane;
         lane.take(x[l]);
-        if (!lane.weigh(p.rule)) left |= 1U << l;
+        if (!lane.weigh(p.rule)) left |= 1U << (step * kLanes + l);
         y[l] = lane.pooled(Method::kMixed ? beta[l] : 1.0F);
         if constexpr (kMasks) lane.weights(masks[0][l], masks[1][l]);
       }
@@ -172,8 +196,10 @@ struct PoolTile {
         tile.write_four(kMask, masks[0]);
         tile.write_four(kMaskEm, masks[1]);
       }
-      tile.each_lane(left, [](int, const Window<Scalar>& w) { pool_window<Scalar, Method>(w); });
     }
+    each_left<Scalar, kLast>(p, number, left, [](int, const Window<Scalar>& w) {
+      pool_window<Scalar, Method>(w);
+    });
   }
 };
 
@@ -187,10 +213,11 @@ struct SpreadTile {
     const float factor = p.gain == 0 ? 4.0F : static_cast<float>(p.gain);
     float beta[kLanes];
     if (Method::kMixed && !p.beta_varies) tile.read_beta(beta);
+    uint32_t left = 0;
     ADAPOOL_ROLLED
     for (int32_t step = 0; step < tile.steps; ++step, tile.next()) {
       typename Tile<Scalar, kLast>::Four x, v, extra;
-      float one[kLanes], grad_y[kLanes];
+      float one[kLanes], grad_y[kLanes], grad_beta[kLanes];
       tile.read_four(kX, x);
       tile.read_one(kTask == Task::kPoolBackward ? kGradient : kY, one);
       if constexpr (kTask == Task::kLikeBackward) tile.read_four(kGradient, v);
@@ -199,35 +226,34 @@ struct SpreadTile {
         tile.read_four(kGradMaskEm, extra);
       }
       if (Method::kMixed && p.beta_varies) tile.read_beta(beta);
-      uint32_t left = 0;
       ADAPOOL_UNROLL
       for (int l = 0; l < kLanes; ++l) {
         Lane<Method> lane;
         lane.take(x[l]);
         const bool ordinary = lane.weigh(p.rule);
         const float b = Method::kMixed ? beta[l] : 1.0F;
-        float grad_beta = 0;
         if constexpr (kTask == Task::kPoolBackward) {
-          grad_beta = lane.pool_backward(one[l], b, p.weight_grad, kMasks ? v[l] : nullptr,
+          grad_beta[l] = lane.pool_backward(one[l], b, p.weight_grad, kMasks ? v[l] : nullptr,
                                          kMasks ? extra[l] : nullptr, x[l]);
         } else if constexpr (kTask == Task::kLike) {
           lane.like(factor * one[l], b, x[l]);
         } else {
           ADAPOOL_UNROLL
           for (int i = 0; i < 4; ++i) v[l][i] *= factor;
-          grad_beta = lane.like_backward(v[l], one[l], b, p.weight_grad, x[l], grad_y[l]);
+          grad_beta[l] = lane.like_backward(v[l], one[l], b, p.weight_grad, x[l], grad_y[l]);
         }
-        if (!ordinary) left |= 1U << l;
-        if (Method::kMixed && kBackward && ordinary) sums.add(tile, l, grad_beta);
+        if (!ordinary) left |= 1U << (step * kLanes + l);
+        if constexpr (kBackward) grad_beta[l] = ordinary ? grad_beta[l] : 0.0F;
       }
+      if (Method::kMixed && kBackward) sums.add(tile, grad_beta);
       tile.write_four(kU, x);
       if constexpr (kTask == Task::kLikeBackward) tile.write_one(kGradY, grad_y);
-      tile.each_lane(left, [&](int l, const Window<Scalar>& w) {
-        const float grad_beta = spread_window<Scalar, Method, kTask>(w);
-        if (Method::kMixed && kBackward) sums.add(tile, l, grad_beta);
-      });
     }
     if (Method::kMixed && kBackward) sums.finish(p, number);
+    each_left<Scalar, kLast>(p, number, left, [&](int l, const Window<Scalar>& w) {
+      const float grad_beta = spread_window<Scalar, Method, kTask>(w);
+      if (Method::kMixed && kBackward) sums.add_late(w, number, l, grad_beta);
+    });
   }
 };
 
@@ -274,7 +300,7 @@ struct UnpoolBackwardTile {
     ADAPOOL_ROLLED
     for (int32_t step = 0; step < tile.steps; ++step, tile.next()) {
       typename Tile<Scalar, kLast>::Four v, a, b;
-      float y[kLanes], grad_y[kLanes];
+      float y[kLanes], grad_y[kLanes], grad_beta[kLanes];
       tile.read_four(kGradient, v);
       tile.read_four(kMask, a);
       if (mixed) tile.read_four(kMaskEm, b);
@@ -295,8 +321,9 @@ struct UnpoolBackwardTile {
           a[l][i] = share * (spread * y[l]);
           b[l][i] = (1 - share) * (spread * y[l]);
         }
-        if (mixed) sums.add(tile, l, y[l] * (first - second));
+        grad_beta[l] = y[l] * (first - second);
       }
+      if (mixed) sums.add(tile, grad_beta);
       tile.write_four(kGradMask, a);
       if (mixed) tile.write_four(kGradMaskEm, b);
       tile.write_one(kGradY, grad_y);
