@@ -1,7 +1,8 @@
-// The kernels without a device, for tests/ops/test_cuda_emulation.py: the same items, planned by the same
-// code, run in a loop over blocks and threads. Only blocks that a shuffle picks come next, forwards or
-// backwards: items must not depend on their order. Not part of any library.
+// The kernels without a device, for the tests alone: built with ADAPOOL_EMULATE, the host's code registers
+// with the CPU in the namespace adapool_emulated, and a launch runs the items in a loop over blocks and
+// threads. Items must not depend on their order, so it can be turned round.
 #include "dispatch.h"
+#include "kernels.h"
 
 #define ADAPOOL_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -10,101 +11,82 @@ namespace {
 
 constexpr int64_t kThreads = 128;
 
-struct Loop {
-  uint64_t seed;
-  int64_t launches = 0;
-  int64_t tiles = 0;
+int64_t the_most_items = kMostItems;
+int64_t turned = 0;  // bit 0: blocks, bit 1: threads
+int64_t launches = 0;
+int64_t tiles = 0;
 
-  // Every block of a grid once, in an order that depends on the seed.
-  template <class Function>
-  void grid(int64_t items, const Function& function) {
-    ++launches;
-    const int64_t blocks = ceil_div(items, kThreads);
-    for (int64_t k = 0; k < blocks; ++k) {
-      const int64_t block = seed % 2 == 0 ? k : blocks - 1 - k;
-      for (int64_t t = 0; t < kThreads; ++t) {
-        const int64_t thread = seed % 4 < 2 ? t : kThreads - 1 - t;
-        const int64_t item = block * kThreads + thread;
-        if (item < items) function(static_cast<uint32_t>(item));
-      }
+template <class Function>
+void each_thread(int64_t items, const Function& function) {
+  ++launches;
+  const int64_t blocks = ceil_div(items, kThreads);
+  for (int64_t k = 0; k < blocks; ++k) {
+    const int64_t block = (turned & 1) == 0 ? k : blocks - 1 - k;
+    for (int64_t t = 0; t < kThreads; ++t) {
+      const int64_t item = block * kThreads + ((turned & 2) == 0 ? t : kThreads - 1 - t);
+      if (item < items) function(static_cast<uint32_t>(item));
     }
   }
+}
+
+struct Runner {
   template <class Item>
   void run(const Problem& p, int64_t items) {
-    grid(items, [&](uint32_t item) { Item::run(p, item); });
-  }
-  void run(const Launch& launch, const Problem& p, int64_t items) {
-    tiles += launch.step == Step::kTile ? 1 : 0;
-    if (launch.type == Type::kFloat) return dispatch<float>(launch, p, items, *this);
-    if (launch.type == Type::kHalf) return dispatch<Half>(launch, p, items, *this);
-    if (launch.type == Type::kBfloat16) return dispatch<Bfloat16>(launch, p, items, *this);
-    return dispatch<double>(launch, p, items, *this);
-  }
-  void sum(Type type, const SumProblem& p, int64_t items) {
-    grid(items, [&](uint32_t item) {
-      type == Type::kDouble ? SumItem<double>::run(p, item) : SumItem<float>::run(p, item);
-    });
+    each_thread(items, [&](uint32_t item) { Item::run(p, item); });
   }
 };
 
+template <class Scalar>
+int launch_items(const Launch& launch, const Problem& p, int64_t items) {
+  // What a device can number, and what place_of can divide.
+  if (items < 1 || items > kMostItems) return 1;
+  tiles += launch.step == Step::kTile ? 1 : 0;
+  Runner runner;
+  dispatch<Scalar>(launch, p, items, runner);
+  return 0;
+}
+
 }  // namespace
+
+int launch_float32(const Launch& launch, const Problem& p, int64_t items, void*) {
+  return launch_items<float>(launch, p, items);
+}
+int launch_float16(const Launch& launch, const Problem& p, int64_t items, void*) {
+  return launch_items<Half>(launch, p, items);
+}
+int launch_bfloat16(const Launch& launch, const Problem& p, int64_t items, void*) {
+  return launch_items<Bfloat16>(launch, p, items);
+}
+int launch_float64(const Launch& launch, const Problem& p, int64_t items, void*) {
+  return launch_items<double>(launch, p, items);
+}
+int launch_sum(Type type, const SumProblem& p, int64_t items, void*) {
+  each_thread(items, [&](uint32_t item) {
+    type == Type::kDouble ? SumItem<double>::run(p, item) : SumItem<float>::run(p, item);
+  });
+  return 0;
+}
+const char* error_string(int) { return "no items"; }
+
+// All bits set are a NaN in every type.
+void poison(void* data, int64_t bytes) { memset(data, 0xff, static_cast<size_t>(bytes)); }
+int64_t most_items() { return the_most_items; }
+
 }  // namespace adapool::cuda
 
-using namespace adapool::cuda;
-
-// What a test says of one call, in the order of EmulatedCall in tests/ops/cuda_emulator.py.
-struct EmulatedCall {
-  int32_t operation, weighting, type, channels_last;
-  int32_t batch, channels;
-  Geometry geometry;
-  int32_t weight_grad, huber, drop, beta_gradient, beta_varies;
-  int64_t most_items, seed;
-  double delta, gain;
-  Map maps[kRoles];
-  void* beta_sums;
-};
-
-namespace {
-Call call_of(const EmulatedCall& e) {
-  Call call{};
-  call.operation = static_cast<Operation>(e.operation);
-  call.weighting = static_cast<Weighting>(e.weighting);
-  call.type = static_cast<Type>(e.type);
-  call.beta_sums = e.beta_sums;
-  call.beta_gradient = e.beta_gradient != 0;
-  call.most_items = e.most_items;
-  Problem& p = call.problem;
-  p.geometry = e.geometry;
-  std::copy(e.maps, e.maps + kRoles, p.maps);
-  p.batch = e.batch;
-  p.channels = e.channels;
-  p.channels_last = e.channels_last != 0;
-  p.weight_grad = e.weight_grad != 0;
-  p.pairs = has_pairs(e.geometry, call.type);
-  p.beta_varies = e.beta_varies != 0;
-  p.rule = {e.huber != 0, e.drop != 0, e.delta};
-  p.gain = e.gain;
-  return call;
+// How many items may be numbered at once (more are done in slices), and the order that they run in.
+ADAPOOL_EXPORT void adapool_emulate(int64_t most_items, int64_t turn) {
+  adapool::cuda::the_most_items = most_items;
+  adapool::cuda::turned = turn;
 }
-}  // namespace
-
-// Bytes of workspace, or -1 where the call is too large to number its items.
-ADAPOOL_EXPORT int64_t adapool_cuda_workspace(const EmulatedCall* e) {
-  const Call call = call_of(*e);
-  const Planner plan(call);
-  return plan.supported() ? plan.workspace() : -1;
+// Launches since the last call, and how many of them were of tiles.
+ADAPOOL_EXPORT void adapool_emulated(int64_t* launches, int64_t* tiles) {
+  *launches = adapool::cuda::launches;
+  *tiles = adapool::cuda::tiles;
+  adapool::cuda::launches = adapool::cuda::tiles = 0;
 }
-
-// The number of launches, plus 1000 for each of tiles.
-ADAPOOL_EXPORT int64_t adapool_cuda_run(const EmulatedCall* e, char* workspace) {
-  const Call call = call_of(*e);
-  Loop loop{static_cast<uint64_t>(e->seed)};
-  Planner(call).run(workspace, loop);
-  return loop.launches + 1000 * loop.tiles;
-}
-
 // n / d and n % d as the kernels work them out.
-ADAPOOL_EXPORT void adapool_cuda_divide(int32_t by, uint32_t n, uint32_t* quotient, uint32_t* rest) {
+ADAPOOL_EXPORT void adapool_divide(int32_t by, uint32_t n, uint32_t* quotient, uint32_t* rest) {
   *rest = n;
-  *quotient = Divider::of(by).divide(*rest);
+  *quotient = adapool::cuda::Divider::of(by).divide(*rest);
 }

@@ -96,7 +96,7 @@ class Planner {
 
   // launcher.run(launch, problem, items) and launcher.sum(type, problem, items), in this order.
   template <class Launcher>
-  void run(char* workspace, Launcher& launcher) const {
+  void run(char* workspace, const Launcher& launcher) const {
     const Problem& p = call_.problem;
     for (int32_t n = 0; n < p.batch; n += slice_batch_) {
       for (int32_t c = 0; c < p.channels; c += slice_channels_) {
@@ -204,7 +204,8 @@ class Planner {
   }
 
   template <class Launcher>
-  void run_slice(Problem& p, char* workspace, char* beta_sums, Launcher& launcher) const {
+  void run_slice(Problem& p, char* workspace, char* beta_sums,
+                 const Launcher& launcher) const {
     char* sums = workspace + state_bytes();
     p.states = workspace;
     p.partial = sums;
@@ -233,7 +234,7 @@ class Planner {
   }
 
   template <class Launcher>
-  void add_up(const Problem& p, char* sums, char* to, Launcher& launcher) const {
+  void add_up(const Problem& p, char* sums, char* to, const Launcher& launcher) const {
     const bool last = p.channels_last;
     const int64_t inner = last ? p.channels : 1;
     const int64_t outer = last ? p.batch : int64_t{p.batch} * p.channels;
