@@ -184,9 +184,12 @@ def _load_library(library: Path) -> str:
 def _sources() -> Path:
     """The folder of the C++ sources, in a checkout or an installed wheel."""
     spec = importlib.util.find_spec("adapool_sr.csrc")
-    if spec is None or not spec.submodule_search_locations:
-        raise BuildError("the package was installed without its C++ sources")
-    return Path(next(iter(spec.submodule_search_locations)))
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    beside = Path(__file__).parents[2] / "csrc"  # of a checkout that was not installed
+    if beside.is_dir():
+        return beside
+    raise BuildError("the package was installed without its C++ sources")
 
 
 def _compiler() -> tuple[str, str]:

@@ -1,13 +1,14 @@
-"""Finds or builds the CUDA kernels (``csrc/cuda``) and loads them, at the first call with a CUDA tensor.
+"""Finds or builds the CUDA kernels (``csrc/cuda``), at the first call with a CUDA tensor.
 
 ``nvcc`` builds them for the graphics cards that torch sees, into the cache of
-:mod:`adapool_sr.ops.build` and by the same rules; host code is compiled as there. The library holds
-CUDA's runtime and calls torch through the stable ABI: one binary serves every torch from 2.10. Where
-it can't be had, one warning says why, and the operators run in plain PyTorch on the device.
+:mod:`adapool_sr.ops.build` and by the same rules; host code is compiled as there. The library has
+CUDA's runtime in it and calls torch through the stable ABI: one binary serves every torch from
+2.10. Where it can't be had, one warning says why, and the operators run in plain PyTorch on the
+device.
 
-Environment: ``ADAPOOL_CUDA=0`` keeps to the reference; ``ADAPOOL_CUDA_LIBRARY`` names a library built
-elsewhere (``make cuda``), which is then loaded and nothing else; ``ADAPOOL_CUDA_ARCH`` names what is
-built for, e.g. ``80;90+PTX``, with or without a card; ``NVCC`` names the compiler.
+Environment: ``ADAPOOL_CUDA=0`` keeps to the reference; ``ADAPOOL_CUDA_LIBRARY`` names a library
+built elsewhere (``make cuda``), which is then loaded and nothing else; ``ADAPOOL_CUDA_ARCH`` names
+what is built for, e.g. ``80;90+PTX``, with or without a card; ``NVCC`` names the compiler.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ALL_ARCHITECTURES = ("75", "80", "86", "89", "90+PTX")
 
 # No contraction: see csrc/cuda/scalar.h.
 _NVCC_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Xfatbin=-compress-all"]
-_NVCC_FLAGS += ["-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-v"]
+_NVCC_FLAGS += ["-Xcompiler=-fPIC,-fvisibility=hidden"]
 _DEVICE_SOURCES = ("bfloat16.cu", "float16.cu", "float32.cu", "float64.cu", "sums.cu")
 _HOST_SOURCES = ("ada_pool.cpp", "ada_unpool.cpp", "single_pool.cpp")
 

@@ -75,9 +75,7 @@ def _ops(x: Tensor) -> Any:
     return getattr(torch.ops, _namespace)
 
 
-def _op(
-    name: str, x: Tensor, vector: bool = False, size: Sequence[int] = ()
-) -> Callable[..., Any]:
+def _op(name: str, x: Tensor, vector: bool = False, size: Sequence[int] = ()) -> Callable[..., Any]:
     """The operator for the map ``x``, or its overload for vectors.
 
     ``size`` is that of an argument ``int[] size``.

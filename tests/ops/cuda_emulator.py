@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -23,10 +24,17 @@ __all__ = ["NAMESPACE", "Emulation", "build_library", "find_compiler"]
 
 NAMESPACE = "adapool_emulated"
 SOURCES = ("ada_pool", "ada_unpool", "single_pool", "emulate")
-FLAGS = (
-    "-std=c++17 -O1 -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -w "
-    "-DADAPOOL_EMULATE -DTORCH_TARGET_VERSION=0x020a000000000000"
-).split()
+FLAGS = [
+    "-std=c++17",
+    "-O1",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-w",
+    "-DADAPOOL_EMULATE",
+    "-DTORCH_TARGET_VERSION=0x020a000000000000",
+]
 LIBRARY = "ADAPOOL_EMULATED_LIBRARY"  # where a parent process has built it
 
 
@@ -58,7 +66,7 @@ def build_library(folder: Path, compiler: str) -> Path:
 class Emulation:
     """The loaded library."""
 
-    _registered: list[torch.library.Library] = []
+    _registered: ClassVar[list[torch.library.Library]] = []
 
     def __init__(self, path: Path) -> None:
         if not self._registered:
