@@ -112,6 +112,6 @@ def pytest_configure() -> None:
     with _built() as path:
         emulation = Emulation(path)
     functional._namespace = NAMESPACE
-    functional._load_native = lambda *_: True  # type: ignore[assignment]
-    pooling_truth.NAMESPACES = (NAMESPACE,)
+    functional._load_native = lambda *_: True
+    pooling_truth.NAMESPACES = (NAMESPACE,)  # type: ignore[assignment]
     emulation.counts()

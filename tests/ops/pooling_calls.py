@@ -25,8 +25,8 @@ IDW_FACTOR = 20
 PAIRS = ([2, 2], [2, 2], [0, 0])
 FORMATS = {"contiguous": False, "channels_last": True}
 
-# Windows that take wide accesses, the same cut and unaligned, overlapping, and apart; with sizes and
-# a number of channels.
+# Windows that take wide accesses, the same cut and unaligned, overlapping, and apart; with sizes
+# and a number of channels.
 GEOMETRIES: list[tuple[Pooling, list[int], int]] = [
     ((*PAIRS, False), [8, 16], 8),
     ((*PAIRS, True), [7, 13], 3),
