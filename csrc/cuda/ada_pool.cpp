@@ -1,5 +1,5 @@
-// adapool::ada_pool, ada_pool_masks and their backward on CUDA: checks what is ours, lays out the results
-// and runs the kernels; all else goes to the reference.
+// adapool::ada_pool, ada_pool_masks and their backward on CUDA: checks what is ours, lays out the
+// results and runs the kernels; all else goes to the reference.
 #include "host.h"
 
 namespace adapool::cuda {

@@ -1,5 +1,5 @@
-// Where the kernels run: on the CUDA device of the tensors, or, with ADAPOOL_EMULATE, in a loop on the CPU
-// (emulate.cpp), so that the tests run all of csrc/cuda but the launches without a device.
+// Where the kernels run: on the CUDA device of the tensors, or, with ADAPOOL_EMULATE, in a loop on
+// the CPU (emulate.cpp), so that the tests run all of csrc/cuda but the launches without a device.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>

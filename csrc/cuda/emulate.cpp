@@ -1,6 +1,6 @@
-// The kernels without a device, for the tests alone: built with ADAPOOL_EMULATE, the host's code registers
-// with the CPU in the namespace adapool_emulated, and a launch runs the items in a loop over blocks and
-// threads. Items must not depend on their order, so it can be turned round.
+// The kernels without a device, for the tests alone: built with ADAPOOL_EMULATE, the host's code
+// registers with the CPU in the namespace adapool_emulated, and a launch runs the items in a loop
+// over blocks and threads. Items must not depend on their order, so it can be turned round.
 #include "dispatch.h"
 #include "kernels.h"
 

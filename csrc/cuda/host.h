@@ -1,5 +1,5 @@
-// What the operators share on the side of torch: which calls are ours, allocation, launching, and the way
-// to the reference for everything else. Stable ABI only; no CUDA headers.
+// What the operators share on the side of torch: which calls are ours, allocation, launching, and
+// the way to the reference for everything else. Stable ABI only; no CUDA headers.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -43,7 +43,8 @@ struct Windows {
   bool ceil_mode;
 };
 
-// The geometry of windows over `size`, by `output_size` in ops/geometry.py; false where there is none.
+// The geometry of windows over `size`, by `output_size` in ops/geometry.py; false where there is
+// none.
 inline bool geometry_of(const IntList& size, const Windows& w, Geometry& g) {
   const size_t rank = size.size();
   if (rank < 1 || rank > 3 || w.kernel.size() != rank || w.stride.size() != rank ||
@@ -193,7 +194,9 @@ class Request {
     const auto stride = [&t](int64_t i) { return t.size(i) == 1 ? 0 : t.stride(i); };
     Map& map = call_.problem.maps[role];
     map = {t.data_ptr(), stride(0), stride(1), {0, 0, 0}};
-    for (size_t i = 0; i < rank_; ++i) map.space[3 - rank_ + i] = stride(static_cast<int64_t>(i) + 2);
+    for (size_t i = 0; i < rank_; ++i) {
+      map.space[3 - rank_ + i] = stride(static_cast<int64_t>(i) + 2);
+    }
   }
   void in(Role role, const std::optional<Tensor>& t) {
     if (t.has_value()) in(role, *t);
@@ -207,7 +210,8 @@ class Request {
     in(role, t);
     return t;
   }
-  // The gradient of beta as the schemas want it: a map where beta varies over space, else sums over it.
+  // The gradient of beta as the schemas want it: a map where beta varies over space, else sums over
+  // it.
   Tensor beta_gradient() {
     const bool varies = call_.problem.beta_varies;
     const int32_t type =

@@ -1,5 +1,5 @@
-// What one thread does, for any geometry, layout and strides; see windows.h. Each item is a type with
-// `run(problem, number)`, which the device's kernels and the tests' emulation call alike.
+// What one thread does, for any geometry, layout and strides; see windows.h. Each item is a type
+// with `run(problem, number)`, which the device's kernels and the tests' emulation call alike.
 #pragma once
 
 #include "plan.h"
@@ -10,7 +10,8 @@ namespace adapool::cuda {
 // --- pooling ---------------------------------------------------------------------------------
 
 template <class Scalar, class Method>
-ADAPOOL_HD void write_weights(const Window<Scalar>& w, const State<Accumulator<Scalar>, Method>& s) {
+ADAPOOL_HD void write_weights(const Window<Scalar>& w,
+                              const State<Accumulator<Scalar>, Method>& s) {
   using T = Accumulator<Scalar>;
   const Problem& p = w.p;
   w.each_entry([&](const Inner& inner) {
@@ -65,7 +66,8 @@ struct PoolItem {
 
 // --- gradients of pooling; unpooling by recomputed weights, and its gradients -----------------
 
-// Writes the owned pixels of one window (no other contains them); the gradient of beta as the result.
+// Writes the owned pixels of one window (no other contains them); the gradient of beta as the
+// result.
 template <class Scalar, class Method, Task kTask>
 ADAPOOL_HD Accumulator<Scalar> spread_window(const Window<Scalar>& w) {
   using T = Accumulator<Scalar>;
@@ -160,8 +162,8 @@ struct StateItem {
   }
 };
 
-// Windows that overlap, then: every pixel's sum over the windows that contain it, always in the same
-// order.
+// Windows that overlap, then: every pixel's sum over the windows that contain it, always in the
+// same order.
 template <class Scalar, class Method, Task kTask>
 struct GatherItem {
   ADAPOOL_HD static void run(const Problem& p, uint32_t number) {
@@ -176,7 +178,9 @@ struct GatherItem {
     Place at = pixel;
     for (at.at[0] = first[0]; at.at[0] <= last[0]; ++at.at[0]) {
       for (at.at[1] = first[1]; at.at[1] <= last[1]; ++at.at[1]) {
-        for (at.at[2] = first[2]; at.at[2] <= last[2]; ++at.at[2]) sum += of_window(p, pixel, at, x);
+        for (at.at[2] = first[2]; at.at[2] <= last[2]; ++at.at[2]) {
+          sum += of_window(p, pixel, at, x);
+        }
       }
     }
     if (kTask == Task::kLike && p.gain == 0) {
@@ -283,8 +287,8 @@ struct UnpoolBackwardItem {
 
 // --- the gradient of beta --------------------------------------------------------------------
 
-// A tree of sums over (outer, count, inner): every item adds up to 2·kSumGroup of the `count`, which lie
-// `groups` apart, so that neighbouring items read neighbours.
+// A tree of sums over (outer, count, inner): every item adds up to 2·kSumGroup of the `count`,
+// which lie `groups` apart, so that neighbouring items read neighbours.
 template <class T>
 struct SumItem {
   ADAPOOL_HD static void run(const SumProblem& p, uint32_t number) {
@@ -294,7 +298,9 @@ struct SumItem {
     const int64_t begin = int64_t{outer} * p.count * p.inner.by + inner;
     const auto* in = static_cast<const T*>(p.in);
     T sum = 0;
-    for (uint32_t i = group; i < p.count; i += p.groups.by) sum += in[begin + int64_t{i} * p.inner.by];
+    for (uint32_t i = group; i < p.count; i += p.groups.by) {
+      sum += in[begin + int64_t{i} * p.inner.by];
+    }
     static_cast<T*>(p.out)[number] = sum;
   }
 };

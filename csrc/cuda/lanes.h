@@ -1,8 +1,9 @@
-// The quick arithmetic of whole 2x2 windows in float32: the device's own exponential and reciprocal, no
-// comparisons but few, and one reciprocal for two quotients. It holds for ordinary values; a window that
-// is not ordinary is told apart by weigh() and goes through weights.h.
+// The quick arithmetic of whole 2x2 windows in float32: the device's own exponential and
+// reciprocal, no comparisons but few, and one reciprocal for two quotients. It holds for ordinary
+// values; a window that is not ordinary is told apart by weigh() and goes through weights.h.
 //
-// Errors: an exponential of t is right within 2 ulp + |t|·2^-24, a reciprocal of a product within 2 ulp.
+// Errors: an exponential of t is right within 2 ulp + |t|·2^-24, a reciprocal of a product within 2
+// ulp.
 #pragma once
 
 #include "weights.h"
@@ -18,7 +19,8 @@ ADAPOOL_HD float sum_of(const float (&v)[4]) { return (v[0] + v[1]) + (v[2] + v[
 ADAPOOL_HD float dot(const float (&a)[4], const float (&b)[4]) {
   return fused(a[3], b[3], fused(a[2], b[2], fused(a[1], b[1], a[0] * b[0])));
 }
-// In the order of weights.h: where values cancel, the rounding of the mean is all that is left of it.
+// In the order of weights.h: where values cancel, the rounding of the mean is all that is left of
+// it.
 ADAPOOL_HD float mean_of(const float (&v)[4]) { return (((v[0] + v[1]) + v[2]) + v[3]) * 0.25F; }
 ADAPOOL_HD bool all_zero(const float (&v)[4]) {
   return ((bits_as<uint32_t>(v[0]) | bits_as<uint32_t>(v[1]) | bits_as<uint32_t>(v[2]) |
@@ -163,8 +165,8 @@ struct LaneOf<Idw<float>> {
   using type = IdwLane;
 };
 
-// Adds the gradient of x that comes through one part of a method from g, that of its output, and from
-// `extra`, those of its mask, if there are any; the part's output is the result.
+// Adds the gradient of x that comes through one part of a method from g, that of its output, and
+// from `extra`, those of its mask, if there are any; the part's output is the result.
 template <class Part>
 ADAPOOL_HD float add_part(const Part& part, const float (&x)[4], float g, bool weight_grad,
                           const float* extra, float (&out)[4]) {

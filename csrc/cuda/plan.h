@@ -1,5 +1,5 @@
-// From one call to the kernels that it takes: which items, in which order, with which memory. Plain C++:
-// the host code launches what run() says on a device, the tests' emulation in a loop.
+// From one call to the kernels that it takes: which items, in which order, with which memory. Plain
+// C++: the host code launches what run() says on a device, the tests' emulation in a loop.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,8 @@ namespace adapool::cuda {
 enum class Operation : int { kPool, kPoolBackward, kLike, kLikeBackward, kUnpool, kUnpoolBackward };
 enum class Weighting : int { kAda, kEdscw, kEm, kIdw };
 enum class Type : int { kFloat, kHalf, kBfloat16, kDouble };
-// kItem: windows, or pixels for kUnpool; kState and kGather: windows that overlap; kTile: see tiles.h.
+// kItem: windows, or pixels for kUnpool; kState and kGather: windows that overlap; kTile: see
+// tiles.h.
 enum class Step : int { kItem, kState, kGather, kTile };
 
 constexpr int kTileSteps = 4;
@@ -34,7 +35,7 @@ struct Call {
   Weighting weighting;
   Type type;
   Problem problem;      // but for what a slice fills in
-  void* beta_sums;      // (N, C) of the accumulator's type: the gradient of a beta that doesn't vary
+  void* beta_sums;      // (N, C) of the accumulator's type: the gradient of a constant beta
   bool beta_gradient;   // whether there is one
   int64_t most_items;   // numbered by 32 bits; larger calls are done in slices
 };
@@ -138,7 +139,8 @@ class Planner {
       const int64_t space[3] = {from[0], from[1], from[2]};
       if (!is_aligned_dense(p.maps[role], space)) return false;
     }
-    // Masks of one method alone, and the gradient of one mask of two, are rare enough to go the other way.
+    // Masks of one method alone, and the gradient of one mask of two, are rare enough to go the
+    // other way.
     const bool ada = call_.weighting == Weighting::kAda;
     if (call_.operation == Operation::kPool) return ada || !has(kMask);
     if (call_.operation == Operation::kPoolBackward) {

@@ -1,8 +1,8 @@
 // What a kernel is told, and which place its work items have: plain data and integer arithmetic.
 //
-// A work item is a window or a pixel; no two items write the same memory and none reads what another
-// writes, so that the order in which a device runs them can't matter. Items are numbered in the order
-// of the memory format: neighbours in memory are neighbours in a warp.
+// A work item is a window or a pixel; no two items write the same memory and none reads what
+// another writes, so that the order in which a device runs them can't matter. Items are numbered in
+// the order of the memory format: neighbours in memory are neighbours in a warp.
 #pragma once
 
 #include "scalar.h"

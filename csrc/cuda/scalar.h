@@ -1,8 +1,9 @@
-// What the kernels count in. Everything under csrc/cuda but the files that say otherwise compiles as
-// CUDA and as plain C++, so that the tests run the kernels' own code without a device (emulate.cpp).
+// What the kernels count in. Everything under csrc/cuda but the files that say otherwise compiles
+// as CUDA and as plain C++, so that the tests run the kernels' own code without a device
+// (emulate.cpp).
 //
-// Built with -fmad=false (nvcc) and -ffp-contract=off (C++): what is fused is written as fma(), so that
-// a window gives the same bits whichever kernel meets it, in any layout and at any place.
+// Built with -fmad=false (nvcc) and -ffp-contract=off (C++): what is fused is written as fma(), so
+// that a window gives the same bits whichever kernel meets it, in any layout and at any place.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// adapool::edscw_pool, em_pool, idw_pool, theirs with masks and their backward on CUDA; see ada_pool.cpp.
-// Weights of whole channel vectors are the reference's.
+// adapool::edscw_pool, em_pool, idw_pool, theirs with masks and their backward on CUDA; see
+// ada_pool.cpp. Weights of whole channel vectors are the reference's.
 #include "host.h"
 
 namespace adapool::cuda {

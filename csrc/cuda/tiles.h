@@ -1,11 +1,11 @@
-// Work items for 2x2 windows of stride 2 over even sizes where all maps are dense, of one format and
-// aligned: wide accesses, several windows at once.
+// Work items for 2x2 windows of stride 2 over even sizes where all maps are dense, of one format
+// and aligned: wide accesses, several windows at once.
 //
 // Contiguous, an access holds 16 bytes of a row, so a step is 2 windows of float32 or 4 of a half
-// precision, and an item takes kTileSteps of them one below the other. Channels_last, it holds 4 channels
-// of a pixel (8 bytes of a half precision: with 16, a step's values outgrow the registers), so a step is
-// 4 windows, and an item's steps lie side by side. Windows that lanes.h can't do are done once more, one
-// by one.
+// precision, and an item takes kTileSteps of them one below the other. Channels_last, it holds 4
+// channels of a pixel (8 bytes of a half precision: with 16, a step's values outgrow the
+// registers), so a step is 4 windows, and an item's steps lie side by side. Windows that lanes.h
+// can't do are done once more, one by one.
 #pragma once
 
 #include "items.h"
@@ -116,8 +116,8 @@ struct Tile {
 };
 
 // The windows that were not ordinary, a bit for each lane of each step, one by one: function(lane,
-// window). After the loop over the steps, where no register holds anything else. What it writes takes
-// the place of what the tiles wrote there: store_words() keeps the order.
+// window). After the loop over the steps, where no register holds anything else. What it writes
+// takes the place of what the tiles wrote there: store_words() keeps the order.
 template <class Scalar, bool kLast, class Function>
 ADAPOOL_HD void each_left(const Problem& p, uint32_t number, uint32_t left,
                           const Function& function) {
@@ -135,8 +135,8 @@ ADAPOOL_HD void each_left(const Problem& p, uint32_t number, uint32_t left,
   }
 }
 
-// Gradients of beta: a map where beta varies over space, else a sum for each item (contiguous) or for
-// each of its channels, which SumItem adds up.
+// Gradients of beta: a map where beta varies over space, else a sum for each item (contiguous) or
+// for each of its channels, which SumItem adds up.
 template <class Scalar, bool kLast>
 struct BetaSums {
   static constexpr int kLanes = Tile<Scalar, kLast>::kLanes;

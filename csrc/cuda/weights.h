@@ -1,10 +1,10 @@
-// The weights that each method gives to the values of a window, and what gradients of these weights are
-// to the values: csrc/cuda's side of adapool_sr/ops/reference/weighting.py, formula by formula. Holds for
-// every finite value; a NaN or infinity shows in its own window.
+// The weights that each method gives to the values of a window, and what gradients of these weights
+// are to the values: csrc/cuda's side of adapool_sr/ops/reference/weighting.py, formula by formula.
+// Holds for every finite value; a NaN or infinity shows in its own window.
 //
-// A method is told its window by `each`, which calls a function with every value inside the image, and
-// keeps a few numbers (its state) from which the weight of any value follows. So no array of a window's
-// size is needed, and any kernel size works.
+// A method is told its window by `each`, which calls a function with every value inside the image,
+// and keeps a few numbers (its state) from which the weight of any value follows. So no array of a
+// window's size is needed, and any kernel size works.
 #pragma once
 
 #include "problem.h"

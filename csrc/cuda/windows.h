@@ -1,7 +1,7 @@
-// The work items of any geometry, layout and strides: pooling a window, the gradient of its pixels where
-// windows don't overlap, and, where they do, a window's state first and then each pixel's sum over the
-// windows that contain it (gather). Whole 2x2 windows of ordinary values take the quick way of lanes.h,
-// which gives them the same bits as in tiles.h.
+// The work items of any geometry, layout and strides: pooling a window, the gradient of its pixels
+// where windows don't overlap, and, where they do, a window's state first and then each pixel's sum
+// over the windows that contain it (gather). Whole 2x2 windows of ordinary values take the quick
+// way of lanes.h, which gives them the same bits as in tiles.h.
 #pragma once
 
 #include "lanes.h"
@@ -81,8 +81,8 @@ struct Window {
     const int32_t none[3] = {0, 0, 0};
     each_between(none, p.geometry.kernel, function);
   }
-  // function(inner) for every pixel that is this window's to write where windows don't overlap: up to the
-  // next window, and the image's first and last ones.
+  // function(inner) for every pixel that is this window's to write where windows don't overlap: up
+  // to the next window, and the image's first and last ones.
   template <class Function>
   ADAPOOL_HD void each_owned(const Function& function) const {
     int32_t from[3], to[3];
@@ -160,7 +160,8 @@ struct Flow {
     if (p.gain == 0) v /= static_cast<T>(cover_of(p.geometry, pixel.at));
     return v * factor;
   }
-  // G, the gradient of one weight of a part that `share` (beta or 1 - beta) of the result comes from.
+  // G, the gradient of one weight of a part that `share` (beta or 1 - beta) of the result comes
+  // from.
   template <class Part>
   ADAPOOL_HD T incoming(const Part& part, T share, Role mask, T x, const Inner& inner) const {
     if constexpr (kLikes) return share * (spread(inner) * value);
@@ -186,7 +187,8 @@ struct Flow {
     result.shared = part.shared(sum, window.count);
     return result;
   }
-  // The state but for the weights, and the gradients that a window has: of beta (the result) and of y.
+  // The state but for the weights, and the gradients that a window has: of beta (the result) and of
+  // y.
   ADAPOOL_HD T differentiate(T& grad_y) {
     state.of_first = {0, 0};
     if constexpr (kMixed) state.of_second = {0, 0};
