@@ -128,6 +128,8 @@ def _load() -> tuple[Status, str]:
         if os.environ.get(name) == "0":
             return Status("reference", f"{name}=0"), ""
     given = os.environ.get("ADAPOOL_CUDA_LIBRARY")
+    if not given and (torch.version.cuda is None or not torch.cuda.is_available()):
+        return Status("reference", "torch sees no CUDA device"), ""
     try:
         library = Path(given) if given else _find_or_build()
         torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]

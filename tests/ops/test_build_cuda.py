@@ -41,7 +41,15 @@ def test_the_reference_can_be_asked_for(name: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("fresh")
+def test_without_a_device_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert build_cuda.load() == build_cuda.Status("reference", "torch sees no CUDA device")
+
+
+@pytest.mark.usefixtures("fresh")
 def test_without_nvcc_one_warning_and_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setenv("NVCC", "/nonexistent/nvcc")
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("CUDA_HOME", raising=False)
