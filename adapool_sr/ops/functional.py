@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adapool_sr.ops import build, library, reference
+from adapool_sr.ops import build, build_cuda, library, reference
 from adapool_sr.ops.checks import (
     Gain,
     check_gain,
@@ -55,30 +55,33 @@ class PoolMasks(NamedTuple):
     geometry: Geometry
 
 
-def _load_native() -> bool:
+def _load_native(cuda: bool = False) -> bool:
     """Load the native kernels once; a compiled graph does it while it is traced."""
-    return build.load().kernel == "native"
+    return (build_cuda.load() if cuda else build.load()).kernel == "native"
 
 
 # What torch.compiler.assume_constant_result does, without dynamo, whose import takes a second.
 _load_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _ops() -> Any:
+def _ops(x: Tensor) -> Any:
     """Where the operators are found: all three places have the same names and arguments."""
     if not torch.compiler.is_dynamo_compiling() and (
         torch._C._are_functorch_transforms_active() or torch.onnx.is_in_onnx_export()
     ):
         # Operators with registered autograd don't go through torch.func, nor into an ONNX file.
         return reference
-    _load_native()
+    _load_native(x.is_cuda)
     return getattr(torch.ops, _namespace)
 
 
-def _op(name: str, vector: bool = False, size: Sequence[int] = ()) -> Callable[..., Any]:
-    """The operator, or its overload for vectors; ``size`` is that of an argument ``int[] size``."""
+def _op(name: str, x: Tensor, vector: bool = False, size: Sequence[int] = ()) -> Callable[..., Any]:
+    """The operator for the map ``x``, or its overload for vectors.
+
+    ``size`` is that of an argument ``int[] size``.
+    """
     # A symbol does not fit an argument of ints.
-    ops = reference if any(isinstance(n, torch.SymInt) for n in size) else _ops()
+    ops = reference if any(isinstance(n, torch.SymInt) for n in size) else _ops(x)
     packet = getattr(ops, name)
     if ops is reference:
         return packet  # type: ignore[no-any-return]
@@ -120,7 +123,7 @@ def single_pool(
     """
     check_map("x", x, rank)
     kernel, stride, padding, ceil, _ = make_geometry(*window, tuple(x.shape[-rank:]))
-    op = _op(f"{method}_pool_masks" if return_masks else f"{method}_pool", vector)
+    op = _op(f"{method}_pool_masks" if return_masks else f"{method}_pool", x, vector)
     result = op(_batched(x, rank), kernel, stride, padding, ceil, weight_grad, *arguments)
     if x.dim() == rank + 2:
         return result
@@ -157,9 +160,9 @@ def ada_pool(
     arguments = (*geometry[:4], weight_grad, *([similarity] if similarity else []))
     xb, bb = _batched(x, rank), _batched(b, rank)
     if not return_masks:
-        y: Tensor = _op("ada_pool", bool(similarity))(xb, bb, *arguments)
+        y: Tensor = _op("ada_pool", x, bool(similarity))(xb, bb, *arguments)
         return y if x.dim() == rank + 2 else y.squeeze(0)
-    y, edscw, em = _op("ada_pool_masks", bool(similarity))(xb, bb, *arguments)
+    y, edscw, em = _op("ada_pool_masks", x, bool(similarity))(xb, bb, *arguments)
     if x.dim() == rank + 1:
         y, edscw, em = y.squeeze(0), edscw.squeeze(0), em.squeeze(0)
     return y, PoolMasks(edscw, em, b, geometry)
@@ -267,7 +270,7 @@ def _unpool_like(
     b = make_beta(beta, like, y.shape[-rank:], of="like")
     maps = (_batched(y, rank), _batched(like, rank), _batched(b, rank))
     more = [similarity] if similarity else []
-    op = _op("ada_unpool_like", bool(similarity))
+    op = _op("ada_unpool_like", y, bool(similarity))
     u: Tensor = op(*maps, *geometry[:4], weight_grad, gain, *more)
     return u if y.dim() == rank + 2 else u.squeeze(0)
 
@@ -284,7 +287,7 @@ def _unpool_masks(rank: int, y: Tensor, masks: PoolMasks, gain: float) -> Tensor
     check_mask("masks.em", masks.em, y, geometry)
     b = make_beta(masks.beta, y, y.shape[-rank:], of="y")
     maps = (y, masks.edscw, masks.em, b)
-    op = _op("ada_unpool", size=geometry.size)
+    op = _op("ada_unpool", y, size=geometry.size)
     u: Tensor = op(*(_batched(t, rank) for t in maps), geometry.size, *geometry[:4], gain)
     return u if y.dim() == rank + 2 else u.squeeze(0)
 
@@ -296,6 +299,6 @@ def _unpool_one_mask(y: Tensor, mask: Any, geometry: Geometry, gain: float) -> T
     check_y(y, (*y.shape[:-rank], *geometry.size), geometry, f"output_size {geometry.size}")
     check_mask("masks", mask, y, geometry, shared=True)
     yb, maskb = _batched(y, rank), _batched(mask, rank)
-    op = _op("ada_unpool", size=geometry.size)
+    op = _op("ada_unpool", y, size=geometry.size)
     u: Tensor = op(yb, maskb, None, None, geometry.size, *geometry[:4], gain)
     return u if y.dim() == rank + 2 else u.squeeze(0)
