@@ -113,6 +113,8 @@ def add_model_flags(
         several: whether both may be repeated and stand together; they are lists then, or None.
     """
     name = "model by name, as 'adapool-sr models' lists them"
+    if not several:
+        name += " (default: tiny; tiny-photo for JPEG files)"
     path = "a file instead of a name: .safetensors, .ckpt, .onnx, or a community model's .pth"
     flags = [("-n", "--name", "NAME", str, name), ("", "--model-path", "FILE", Path, path)]
     which = parser if several else parser.add_mutually_exclusive_group()

@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     existing.add_argument(
         "--resume",
         action="store_true",
-        help="go on where a folder run was interrupted, and do again what failed in it",
+        help="go on where a folder run was interrupted",
     )
     add_max_pixels_flag(parser)
     add_json_flag(parser)

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from adapool_sr.files.errors import UnwritableFileError, UsageError
+from adapool_sr.files.errors import MissingFileError, UnwritableFileError, UsageError
 from adapool_sr.files.writing import open_locked, part_path, unwritable
 
 __all__ = ["JOURNAL_NAME", "Journal", "Past", "Stamp", "read_past", "refuse_running"]
@@ -38,8 +38,15 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """The stamp of a file as it is now."""
-        status = path.stat()
+        """The stamp of a file as it is now.
+
+        Raises:
+            MissingFileError: there is none.
+        """
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            raise MissingFileError(str(path), "no such file", "check the path") from error
         return cls(status.st_size, status.st_mtime_ns)
 
 

@@ -58,6 +58,9 @@ class Observer:
         """Something of a file could not be kept."""
 
 
+_GO_ON = ", then go on with --resume"
+
+
 @dataclass(frozen=True)
 class _LargeEnough:
     width: int
@@ -315,7 +318,7 @@ class Run:
         if (
             isinstance(error, FullDiskError) and self.full_disk_ends
         ):  # so would all others, after the network's work
-            remedy = f"{error.remedy}, then go on with --resume"
+            remedy = error.remedy.removesuffix(_GO_ON) + _GO_ON
             raise FullDiskError(error.what, error.why, remedy) from error
         self.report.failed.append((job.name, str(error)))
         self.observer.failed(job, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, Literal, cast
@@ -120,6 +121,7 @@ class Engine:
         self.tile: int | Literal["auto"] = 0 if limits.untiled and tile == "auto" else tile
         self._largest_core = 2**62  # input pixels; shrinks when the device runs out of memory
         self._batch_pixels = _BATCH_PIXELS
+        self._measuring = threading.Lock()
         self._pixel_bytes = dict.fromkeys(PRECISIONS.values(), limits.pixel_bytes)
         self.network = copy.deepcopy(network).eval().to(self.device)
         # mypy: nn.Module.to has no overload with a memory format alone
@@ -143,11 +145,12 @@ class Engine:
 
     def pixel_bytes(self, precision: torch.dtype) -> float:
         """What the network needs for a pixel of its input, measured at the first call."""
-        found = self._pixel_bytes[precision]
-        if found is None:
-            found = bytes_per_pixel(self.network, 3, self.device, precision)
-            self._pixel_bytes[precision] = found
-        return found
+        with self._measuring:  # a run's headers are read by several threads
+            found = self._pixel_bytes[precision]
+            if found is None:
+                found = bytes_per_pixel(self.network, 3, self.device, precision)
+                self._pixel_bytes[precision] = found
+            return found
 
     def bytes_for(self, height: int, width: int) -> int:
         """About what the network needs at once for an input of this size, tile by tile."""

@@ -75,7 +75,7 @@ class Report:
         if self.lowest is not None:
             name, psnr = self.lowest
             text += f"; lowest {psnr:.1f} dB against its input: {name}"
-            text += f", {self.off} more off than 4 %" if self.off else ""
+            text += f", {self.off} of them off by more than 4 %" if self.off else ""
         return text
 
     @property

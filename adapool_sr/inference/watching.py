@@ -7,7 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from adapool_sr.files.errors import AdaPoolError, OutputExistsError, UsageError
+from adapool_sr.files.errors import (
+    AdaPoolError,
+    MissingFileError,
+    OutputExistsError,
+    UsageError,
+)
 from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.inference.batch import Observer, Options, Run, locked
 from adapool_sr.inference.family import Family
@@ -45,7 +50,7 @@ class Arrivals:
                 continue
             try:
                 stamp = Stamp.of(job.source)
-            except OSError:  # gone again
+            except (MissingFileError, OSError):  # gone again
                 self._seen.pop(job.name, None)
                 continue
             before, since = self._seen.get(job.name, (None, now))

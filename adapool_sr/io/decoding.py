@@ -40,6 +40,10 @@ Pixels = NDArray[Any]  # uint8 or uint16
 JPEG = frozenset({"jpeg", "mpo"})
 """Formats, as :class:`Header` and :class:`Decoded` name them, whose pixels JPEG made."""
 
+_NO_PROFILE = (
+    "it has no whole profile for its printing inks: its colours are a guess, and too vivid"
+)
+
 _LOSSY = {"JPEG", "MPO", "HEIF"}
 _WHOLE = {"PNG", "WEBP", "TIFF", "PPM", "AVIF", "HEIF", "JXL"}  # whose content is looked into
 _TURNED_BY_THE_DECODER = {"TIFF", "HEIF", "JXL"}
@@ -198,8 +202,12 @@ def _convert(image: Image.Image, content: bytes, name: str) -> Decoded:
     kind = image.format or ""
     metadata = _metadata(image, content)
     pixels = deep_pixels(image, content)
+    lost: tuple[str, ...] = ()
     if pixels is None and image.mode in ("CMYK", "LAB"):
-        pixels = array_of(_to_srgb(image, metadata.icc), name)
+        converted = _to_srgb(image, metadata.icc)
+        if converted is None:
+            lost = (_NO_PROFILE,)
+        pixels = array_of(converted or image.convert("RGB"), name)
         metadata = replace(metadata, icc=b"")  # the pixels are sRGB now
     elif pixels is None:
         pixels = array_of(image, name)
@@ -208,7 +216,7 @@ def _convert(image: Image.Image, content: bytes, name: str) -> Decoded:
         metadata=metadata,
         format=kind.lower(),
         lossless=_is_lossless(image, content),
-        lost=() if pixels.dtype == np.uint16 else _shallow(image, content),
+        lost=lost + (() if pixels.dtype == np.uint16 else _shallow(image, content)),
     )
 
 
@@ -260,8 +268,8 @@ def array_of(image: Image.Image, name: str) -> Pixels:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
-    """CMYK through its profile, or by the plain formula without one; CIE L*a*b* by its meaning."""
+def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
+    """CMYK through its profile, None without a whole one; CIE L*a*b* by its meaning."""
     from PIL import ImageCms
 
     with suppress(ImageCms.PyCMSError, OSError):  # a damaged profile is as good as none
@@ -275,7 +283,7 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
             result = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
             if result is not None:
                 return result
-    return image.convert("RGB")
+    return None
 
 
 def _orientation(image: Image.Image) -> int:
