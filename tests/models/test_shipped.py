@@ -104,8 +104,8 @@ def test_the_photo_model_gains_on_jpeg_files(data_root: Path, quality: int) -> N
     sets = {"Set14": data_root / "eval" / "Set14"}
     degradation = Degradation(jpeg=quality)
     names = ["tiny-x2", "tiny-photo-x2"]
-    (row,) = evaluate(names, sets, 2, degradation=degradation, precision="fp32").rows
-    usual, photo = row.psnr
+    rows = evaluate(names, sets, 2, degradation=degradation, precision="fp32").rows
+    usual, photo = (row.psnr for row in rows)
     assert photo >= usual + GAINS[quality]
 
 
