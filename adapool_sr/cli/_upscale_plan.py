@@ -70,7 +70,7 @@ def make_plan(
             raise UsageError("--watch", "would take its own results for inputs", "another -o")
         jobs = plan_folder(source, folder, args.format, pattern=pattern, may_be_empty=args.watch)
         look = partial(list_jobs, source, folder, args.format, pattern)
-        _say_what_is_left_out(args, source, folder)
+        _say_what_is_left_out(args, source, folder, everything=not pattern)
     elif args.watch:
         raise UsageError("--watch", "watches a folder, the input is none", "give a folder")
     elif args.input == "-" or args.output == "-":
@@ -87,9 +87,15 @@ def make_plan(
     return decide(jobs, _policy(args), folder=folder, settings=settings), look
 
 
-def _say_what_is_left_out(args: argparse.Namespace, source: Path, output: Path) -> None:
-    """Name the pictures that no run takes because they lie in its own output folder."""
-    from adapool_sr.io.listing import list_images
+def _say_what_is_left_out(
+    args: argparse.Namespace, source: Path, output: Path, everything: bool
+) -> None:
+    """Count what no run takes: pictures in its own output folder, and files of other kinds."""
+    from adapool_sr.io.listing import count_others, list_images
+
+    if everything and (others := count_others(source, without=[output])):
+        what = "1 file" if others == 1 else f"{others} files"
+        say(f"{source}: {what} of other kinds passed over", quiet=args.quiet)
 
     inside = source.resolve() in output.resolve().parents
     if output.is_dir() and inside and (own := list_images(output)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +28,7 @@ _POLL = 0.5
 
 
 class Arrivals:
-    """Tells which files are there whole, each once.
+    """Tells which files are there whole, each once, and once more when it failed and changed.
 
     Args:
         taken: names that are not to be told.
@@ -40,6 +41,7 @@ class Arrivals:
         self._taken = set(taken)
         self._clock = clock
         self._seen: dict[str, tuple[Stamp, float]] = {}
+        self._told: dict[str, Stamp] = {}
 
     def ready(self, jobs: Sequence[Job]) -> list[Job]:
         """Those whose file has been as it is for two seconds and was not told before."""
@@ -57,10 +59,15 @@ class Arrivals:
             if stamp != before:
                 self._seen[job.name] = (stamp, now)
             elif now - since >= _STILL:
-                del self._seen[job.name]
+                self._told[job.name] = self._seen.pop(job.name)[0]
                 self._taken.add(job.name)
                 found.append(job)
         return found
+
+    def failed(self, name: str) -> None:
+        """A told file could not be done: it is told again once it has changed."""
+        self._taken.discard(name)
+        self._seen[name] = (self._told[name], math.inf)
 
 
 def watch(
@@ -100,7 +107,7 @@ def watch(
             raise UsageError("--watch", "watches a folder", "give a folder")
         run = Run(upscaler, options or Options(), observer, report, journal)
         run.full_disk_ends = False
-        known = {str(job.target) for job in [*plan.todo, *plan.skipped, *plan.resumed]}
+        known = {str(job.target): job.name for job in [*plan.todo, *plan.skipped, *plan.resumed]}
         planned = {job.name for job in plan.todo}
         arrivals = Arrivals((job.name for job in [*plan.skipped, *plan.resumed]), clock)
         given = 0
@@ -115,7 +122,10 @@ def watch(
                 given += len(jobs) + refused
                 if jobs:
                     _expect(journal, plan, [job for job in jobs if job.name not in planned])
+                    failed = len(report.failed)
                     run.all(jobs)
+                    for name, _ in report.failed[failed:]:
+                        arrivals.failed(name)
                 else:
                     wait(_POLL)
         except Stopped:
@@ -140,11 +150,11 @@ def _expect(journal: Journal, plan: Plan, jobs: Sequence[Job]) -> None:
         journal.expect(str(job.target.relative_to(folder)) for job in jobs if job.target)
 
 
-def _admit(job: Job, plan: Plan, known: set[str], run: Run) -> bool:
+def _admit(job: Job, plan: Plan, known: dict[str, str], run: Run) -> bool:
     """Whether a picture that came later is to be done: the rules of a folder run, for one file."""
     target = str(job.target)
     try:
-        if target in known:
+        if known.get(target, job.name) != job.name:
             raise UsageError(f"output '{target}'", f"is another input's too: {job.name}", "")
         refuse_inputs([job])
         if os.path.lexists(target) and plan.policy != "overwrite":
@@ -155,5 +165,5 @@ def _admit(job: Job, plan: Plan, known: set[str], run: Run) -> bool:
     except AdaPoolError as error:
         run.fail(job, error)
         return False
-    known.add(target)
+    known[target] = job.name
     return True

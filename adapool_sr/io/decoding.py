@@ -40,6 +40,9 @@ Pixels = NDArray[Any]  # uint8 or uint16
 JPEG = frozenset({"jpeg", "mpo"})
 """Formats, as :class:`Header` and :class:`Decoded` name them, whose pixels JPEG made."""
 
+# A phone's photos hold more than the photo. Pages and animations are refused in open_image.
+_SEVERAL = {"MPO", "HEIF"}
+
 _NO_PROFILE = (
     "it has no whole profile for its printing inks: its colours are a guess, and too vivid"
 )
@@ -211,6 +214,9 @@ def _convert(image: Image.Image, content: bytes, name: str) -> Decoded:
         metadata = replace(metadata, icc=b"")  # the pixels are sRGB now
     elif pixels is None:
         pixels = array_of(image, name)
+    if image.format in _SEVERAL and (more := getattr(image, "n_frames", 1) - 1):
+        what = "another picture" if more == 1 else f"{more} other pictures"
+        lost = (*lost, f"it holds {what} (a preview, depth or gain map, say): the first is taken")
     return Decoded(
         pixels=np.ascontiguousarray(_upright(pixels, _orientation(image))),
         metadata=metadata,

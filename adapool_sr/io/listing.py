@@ -18,6 +18,7 @@ __all__ = [
     "READABLE",
     "WRITABLE",
     "WRITTEN",
+    "count_others",
     "format_of",
     "is_book",
     "is_hidden",
@@ -141,6 +142,9 @@ def is_book(path: Path) -> bool:
     return path.suffix.lower() in BOOK_SUFFIXES
 
 
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is a system's or was meant to be hidden."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
@@ -190,3 +194,23 @@ def list_images(
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted
         ]
     return sorted(found, key=lambda path: natural_key(path.relative_to(root)))
+
+
+def count_others(folder: Path, *, without: Collection[Path] = ()) -> int:
+    """How many files of a folder :func:`list_images` passes over by their suffix, as a raw photo.
+
+    Args:
+        folder: the folder.
+        without: as for :func:`list_images`.
+    """
+    barred = {path.resolve() for path in without}
+    count = 0
+    for here, folders, files in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not is_hidden(name) and Path(here, name).resolve() not in barred
+        ]
+        names = (n for n in files if not is_hidden(n) and n.lower() not in _SYSTEM_FILES)
+        count += sum(Path(n).suffix.lower() not in READABLE | {".cbz"} for n in names)
+    return count

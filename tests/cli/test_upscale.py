@@ -503,3 +503,10 @@ def test_a_named_model_is_taken_for_jpeg_files_too(folder: Path, tmp_path: Path)
     out = tmp_path / "out"
     assert plain_upscale("-i", folder, "-o", out, "-n", "tiny") == 0
     assert {made_with(out / name) for name in files(out)} == {b"usual"}
+
+
+def test_files_of_other_kinds_are_told(
+    folder: Path, tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale("-i", folder, "-o", tmp_path / "out") == 0
+    assert f"{folder}: 1 file of other kinds passed over" in capsys.readouterr().err

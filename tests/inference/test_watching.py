@@ -142,6 +142,26 @@ def test_an_empty_folder_may_be_watched_and_failures_do_not_end_it(tmp_path: Pat
     assert files(out) == ["bad.png", "good.png"]
 
 
+def test_what_failed_is_taken_once_more_when_it_has_changed(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    picture(source / "1.png")
+    steps = [
+        lambda: (source / "bad.png").write_bytes(b"no picture"),
+        nothing,
+        nothing,
+        nothing,
+        lambda: picture(source / "bad.png"),
+        nothing,
+        nothing,
+        nothing,
+    ]
+    seen, report = run(tmp_path, steps)
+    assert seen.done == ["1.png", "bad.png"]
+    assert len(seen.errors) == 1
+    assert (report.done, len(report.failed)) == (2, 1)
+    assert files(tmp_path / "out") == ["1.png", "bad.png"]
+
+
 def test_an_output_that_stands_is_not_replaced_unasked(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     picture(source / "1.png")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapool_sr.files.errors import MissingFileError, UsageError
-from adapool_sr.io.listing import format_of, list_images, matches, split_pattern
+from adapool_sr.io.listing import count_others, format_of, list_images, matches, split_pattern
 
 
 def make(root: Path, *names: str) -> None:
@@ -117,3 +117,11 @@ def test_listing_and_planning_need_neither_torch_nor_pillow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_files_of_other_kinds_are_counted_but_not_those_of_a_system(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "out").mkdir()
+    for name in ("a.png", "b.cbz", "c.CR2", "sub/noname", "Thumbs.db", ".DS_Store", "out/x.txt"):
+        (tmp_path / name).touch()
+    assert count_others(tmp_path, without=[tmp_path / "out"]) == 2
