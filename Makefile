@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo app test test-all bench quality lint wheel sdist setup clean
+.PHONY: demo app test test-all bench bench-gpu cuda quality lint wheel sdist setup clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY) ## upscale a sample photo and compare it with bicubic
@@ -27,6 +27,14 @@ test-all: test ## all tests
 
 bench: $(READY) ## time the pooling operators against PyTorch's own
 	$(BIN)/python benchmarks/pooling.py
+
+# A machine with a GPU may have a torch of its own and no way to the package index: then .venv is not
+# made, and a library that `make cuda` built elsewhere serves where there is no nvcc.
+bench-gpu: ## build, check and time the CUDA kernels, on a machine with an NVIDIA card
+	PYTHONPATH=. $(if $(wildcard $(READY)),$(BIN)/python,$(PYTHON)) benchmarks/pooling_gpu.py
+
+cuda: $(READY) ## the CUDA kernels for every architecture, build/adapool_cuda.so (needs nvcc, no card)
+	$(BIN)/python scripts/cuda_library.py
 
 quality: $(READY) ## measure every shipped model on the sets in ADAPOOL_DATA
 	$(BIN)/python benchmarks/quality.py

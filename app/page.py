@@ -12,9 +12,10 @@ from urllib.parse import quote
 import gradio as gr
 
 from adapool_sr.files.errors import AdaPoolError, UsageError
+from adapool_sr.inference.look import MOST_STRENGTH
 from adapool_sr.io.decoding import probe
 from adapool_sr.io.listing import READABLE
-from adapool_sr.models.registry import available, find
+from adapool_sr.models.registry import DEFAULT_NAME, PHOTO_NAME, available, find, find_photo
 
 from .sessions import Session, Sessions
 from .work import Job, Request, Result, Stage, Workshop, words
@@ -32,12 +33,13 @@ class Choice:
     """What the page offers and what is set when it opens.
 
     Attributes:
-        models: (label, name or file) of each; the first one is set.
+        models: (label, name or file) of each, None for the picture's fitting one; the first one
+            is set.
         scale: the factor that is set.
         max_pixels: a larger input is refused.
     """
 
-    models: Sequence[tuple[str, str | Path]]
+    models: Sequence[tuple[str, str | Path | None]]
     scale: float
     max_pixels: int
 
@@ -80,6 +82,10 @@ class Page:
             with gr.Row(equal_height=True):
                 model = gr.Dropdown(labels, value=labels[0], label="Model", elem_id="model")
                 scale = gr.Number(self._choice.scale, label="Scale", step=0.5, elem_id="scale")
+                strength = gr.Number(
+                    1.0, label="Strength", info="0 is bicubic", minimum=0, maximum=MOST_STRENGTH,
+                    step=0.1, elem_id="strength",
+                )  # fmt: skip
                 kind = gr.Dropdown(_FORMATS, value="auto", label="Format", elem_id="format")
                 run = gr.Button("Upscale", variant="primary", interactive=False, elem_id="run")
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
@@ -99,7 +105,7 @@ class Page:
             model.change(self.scale_of, model, scale, **direct)
             run.click(
                 self.upscale,
-                [model, scale, kind],
+                [model, scale, strength, kind],
                 [status, view, run, stop],
                 show_progress="hidden",
                 api_visibility="private",
@@ -123,7 +129,7 @@ class Page:
         except (AdaPoolError, OSError) as error:
             return _failure(str(error)), "", gr.Button(interactive=False)
         try:
-            width, height, _ = probe(source, self._choice.max_pixels)
+            width, height, *_ = probe(source, self._choice.max_pixels)
         except AdaPoolError as error:
             return _failure(words(error, source)), "", gr.Button(interactive=False)
         text = _status(f"{source.name}: {width}x{height} pixels")
@@ -132,15 +138,22 @@ class Page:
     def scale_of(self, label: str) -> float:
         """The factor of a model, which is set when it is chosen."""
         model = self._models[label]
-        return self._choice.scale if isinstance(model, Path) else float(find(model).scale)
+        if model is None or isinstance(model, Path):
+            return self._choice.scale
+        return float(find(model).scale)
 
     def upscale(
-        self, label: str, scale: float | None, kind: str, request: gr.Request
+        self,
+        label: str,
+        scale: float | None,
+        strength: float | None,
+        kind: str,
+        request: gr.Request,
     ) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Run a job and show how far it is, until it has ended."""
         session = self._sessions.get(_key(request))
         try:
-            job = self._begin(session, label, scale, kind)
+            job = self._begin(session, label, scale, strength, kind)
         except AdaPoolError as error:
             yield _failure(str(error)), gr.skip(), gr.skip(), gr.skip()
             return
@@ -156,15 +169,28 @@ class Page:
             result = _result(job.result, f"files/{session.token}/{job.folder.name}")
         yield text, result, gr.Button(visible=True), gr.Button(visible=False)
 
-    def _begin(self, session: Session, label: str, scale: float | None, kind: str) -> Job:
+    def _begin(
+        self,
+        session: Session,
+        label: str,
+        scale: float | None,
+        strength: float | None,
+        kind: str,
+    ) -> Job:
         if session.job is not None and not session.job.wait(0):
             raise UsageError("this page", "is still at work", "wait, or stop it")
         if session.source is None:
             raise UsageError("the picture", "is not chosen yet", "drop, paste or choose one")
         if not scale or scale <= 0:
             raise UsageError("Scale", "must be a number above 0")
+        if strength is None or not 0 <= strength <= MOST_STRENGTH:
+            raise UsageError("Strength", f"must be 0 to {MOST_STRENGTH:g}")
         wanted = Request(
-            session.source, self._models[label], scale, None if kind == "auto" else kind
+            session.source,
+            self._models[label],
+            scale,
+            None if kind == "auto" else kind,
+            strength,
         )
         session.tidy()
         session.job = self._workshop.start(wanted, session.new_folder())
@@ -186,9 +212,11 @@ class Page:
         self._sessions.close(_key(request))
 
 
-def shipped() -> list[tuple[str, str | Path]]:
-    """The models that ship, as :class:`Choice` takes them."""
-    return [(model.name, model.name) for model in available()]
+def shipped() -> list[tuple[str, str | Path | None]]:
+    """The models that ship, as :class:`Choice` takes them, after the one that chooses."""
+    named = f"{PHOTO_NAME} for JPEG, else {DEFAULT_NAME}" if find_photo() else DEFAULT_NAME
+    models: list[tuple[str, str | Path | None]] = [(f"automatic: {named}", None)]
+    return models + [(model.name, model.name) for model in available()]
 
 
 def _key(request: gr.Request) -> str:

@@ -14,7 +14,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from adapool_sr.files.errors import UsageError
-from adapool_sr.models.registry import DEFAULT_NAME
 
 from .sessions import SWEEP_SECONDS, Sessions
 
@@ -222,7 +221,7 @@ def serve(options: Options, ready: Callable[[str, bool], None]) -> None:
             timeout_graceful_shutdown=_GRACE,
         )
         threading.Thread(target=_sweep, args=(sessions, ended), daemon=True).start()
-        workshop.warm(options.model or DEFAULT_NAME, options.scale)
+        workshop.warm(options.model, options.scale)
         port = listener.getsockname()[1]
         name = f"[{options.host}]" if ":" in options.host else options.host
         ready(f"http://{name}:{port}/", options.port in (0, port))

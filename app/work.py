@@ -17,9 +17,10 @@ from adapool_sr.inference import backends, batch
 from adapool_sr.inference.planning import Job as PlannedFile
 from adapool_sr.inference.planning import decide, plan_file
 from adapool_sr.inference.upscaler import Stopped, Upscaler
+from adapool_sr.io.decoding import JPEG, probe
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 from adapool_sr.models.checkpoint import LoadedModel
-from adapool_sr.models.registry import find
+from adapool_sr.models.registry import find, find_photo
 
 from .preview import Comparison, compare
 
@@ -51,15 +52,17 @@ class Request:
 
     Attributes:
         source: the picture file, under the name it had.
-        model: a shipped model's name, or a file.
+        model: a shipped model's name, or a file; None takes the one for the picture's format.
         scale: the factor; None is the model's.
         kind: "png", "jpg" or "webp"; None as the command would choose.
+        strength: s of bicubic + s·(network − bicubic), 0 to 2.
     """
 
     source: Path
-    model: str | Path
+    model: str | Path | None
     scale: float | None = None
     kind: str | None = None
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ class Workshop:
         self._models: dict[str | Path, LoadedModel | backends.OtherModel] = {}
         self._upscaler: tuple[object, Upscaler] | None = None
 
-    def prepare(self, model: str | Path, scale: float | None = None) -> float:
+    def prepare(self, model: str | Path | None, scale: float | None = None) -> float:
         """Load a model, so that what is wrong with it is known before it is needed.
 
         Returns:
@@ -197,7 +200,7 @@ class Workshop:
         """
         return self._pool.submit(self._upscaler_for, model, scale).result().scale
 
-    def warm(self, model: str | Path, scale: float | None = None) -> None:
+    def warm(self, model: str | Path | None, scale: float | None = None) -> None:
         """Run the network once in the background: native kernels may have to be built first."""
 
         def run() -> None:
@@ -235,13 +238,15 @@ class Workshop:
             for place, other in enumerate(self._jobs):
                 other.ahead = place
 
-    def _upscaler_for(self, model: str | Path, scale: float | None) -> Upscaler:
+    def _upscaler_for(
+        self, model: str | Path | None, scale: float | None, strength: float = 1.0
+    ) -> Upscaler:
         """The Upscaler of a model and a factor; the last one is kept."""
         import torch
 
         if self.device.threads is not None:
             torch.set_num_threads(self.device.threads)
-        if self._upscaler is not None and self._upscaler[0] == (model, scale):
+        if self._upscaler is not None and self._upscaler[0] == (model, scale, strength):
             return self._upscaler[1]
         name = model if isinstance(model, Path) else find(model, scale).name
         if name not in self._models:
@@ -250,11 +255,12 @@ class Workshop:
         upscaler = Upscaler(
             self._models[name],
             scale=scale,
+            strength=strength,
             device=self.device.device,
             precision=self.device.precision,
             tile=self.device.tile,  # type: ignore[arg-type]  # "auto" is the only text
         )
-        self._upscaler = ((model, scale), upscaler)
+        self._upscaler = ((model, scale, strength), upscaler)
         return upscaler
 
     def _run(self, job: Job) -> None:
@@ -276,7 +282,8 @@ class Workshop:
         request = job.request
         job.check()
         job.stage = Stage.READING
-        upscaler = self._upscaler_for(request.model, request.scale)
+        model = request.model or _fitting(request, self.device.max_pixels)
+        upscaler = self._upscaler_for(model, request.scale, request.strength)
         planned = plan_file(request.source, f"{job.folder}/", request.kind)
         target = cast(Path, planned.target)  # a file has one
         report = batch.run_plan(
@@ -291,11 +298,18 @@ class Workshop:
             path=target,
             width=job.size[0],
             height=job.size[1],
-            model=request.model.name if isinstance(request.model, Path) else request.model,
+            model=model.name if isinstance(model, Path) else model,
             seconds=report.network,
             lost=tuple(job.lost),
             comparison=_comparison(job, target, self.device.max_pixels),
         )
+
+
+def _fitting(request: Request, max_pixels: int) -> str:
+    """The name of the shipped model for a picture's format."""
+    form = probe(request.source, max_pixels).format
+    photo = find_photo(request.scale) if form in JPEG else None
+    return (photo or find(None, request.scale)).name
 
 
 def _comparison(job: Job, target: Path, max_pixels: int) -> Comparison | None:

@@ -44,6 +44,10 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(unknown):
             words = message.removeprefix(unknown)
             flag = words.split()[0].split("=")[0]
+            if not flag.startswith("-") and "--input" in self._option_string_actions:
+                # What a shell makes of a pattern.
+                remedy = "a pattern is quoted, as in -i 'photos/*.jpg'"
+                raise UsageError(flag, "stands without a flag", remedy)
             raise UsageError(flag, "is not known here", self._nearest(flag) or see)
         what, colon, why = message.removeprefix("argument ").partition(": ")
         if not colon:
@@ -109,6 +113,8 @@ def add_model_flags(
         several: whether both may be repeated and stand together; they are lists then, or None.
     """
     name = "model by name, as 'adapool-sr models' lists them"
+    if not several:
+        name += " (default: tiny; tiny-photo for JPEG files)"
     path = "a file instead of a name: .safetensors, .ckpt, .onnx, or a community model's .pth"
     flags = [("-n", "--name", "NAME", str, name), ("", "--model-path", "FILE", Path, path)]
     which = parser if several else parser.add_mutually_exclusive_group()

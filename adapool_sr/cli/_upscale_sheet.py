@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from adapool_sr.inference.planning import Job
     from adapool_sr.inference.sizes import Size
+    from adapool_sr.io.decoding import Header
     from adapool_sr.models.registry import ModelSpec
 
 
@@ -23,7 +24,8 @@ def find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]:
     Raises:
         UsageError: an empty or unknown name.
     """
-    from adapool_sr.models.registry import find
+    from adapool_sr.io.decoding import JPEG
+    from adapool_sr.models.registry import find, find_photo
 
     if args.model_path is not None:
         return []
@@ -32,9 +34,13 @@ def find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]:
         raise UsageError(f"-n {args.name}", "has an empty name", "separate names by one comma")
     factor = args.scale
     if size is not None:
-        width, height = _probed(args)
-        factor = float(size.factor(height, width))
+        if args.input == "-":
+            raise UsageError("--crop with a size", "needs a file", "give one, or -s")
+        header = _header(args)
+        factor = float(size.factor(header.height, header.width))
     found = [find(name, factor) for name in names]
+    if args.name is None and args.input != "-" and _header(args).format in JPEG:
+        found = [find_photo(factor) or found[0]]
     return list({spec.name: spec for spec in found}.values())
 
 
@@ -47,20 +53,17 @@ def check_piece(args: argparse.Namespace, job: Job) -> None:
     """
     from adapool_sr.io.decoding import probe
 
-    width, height, _ = probe(job.source, args.max_pixels)
+    width, height, *_ = probe(job.source, args.max_pixels)
     try:
         args.crop.check(height, width)
     except UsageError as error:
         raise UsageError(f"--{error.what}", error.why, error.remedy) from error
 
 
-def _probed(args: argparse.Namespace) -> tuple[int, int]:
+def _header(args: argparse.Namespace) -> Header:
     from adapool_sr.io.decoding import probe
 
-    if args.input == "-":
-        raise UsageError("--crop with a size", "needs a file", "give one, or -s")
-    width, height, _ = probe(args.input, args.max_pixels)
-    return width, height
+    return probe(args.input, args.max_pixels)
 
 
 def make_sheet(

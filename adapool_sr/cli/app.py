@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     model = args.model_path
     if model is not None and not model.is_file():
         raise MissingFileError(f"--model-path {model}", "no such file", "check the path")
-    if model is None:
+    if model is None and args.name is not None:
         from adapool_sr.models.registry import find
 
         model = find(args.name, args.scale).name

@@ -58,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="number format of the weights in safetensors (default: float32; float16 halves it)",
     )
+    parser.add_argument(
+        "--mix",
+        metavar="MODEL=SHARE",
+        type=_mix,
+        help="write (1 - SHARE) of the weights and SHARE of those of the shipped model that they "
+        "began with, which keeps more of what that one was good at",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a file of that name")
 
 
@@ -91,6 +98,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _mix(text: str) -> tuple[str, float]:
+    name, equals, share = text.partition("=")
+    try:
+        value = float(share)
+    except ValueError:
+        value = -1.0
+    if not (name and equals and 0 < value < 1):
+        raise argparse.ArgumentTypeError(
+            f"must be a model and a share between 0 and 1, as in tiny-x2=0.1, got '{text}'"
+        )
+    return name, value
+
+
 def _format(args: argparse.Namespace) -> str:
     """The format that is asked for, by the flag or the output's name."""
     if args.output is None:
@@ -122,6 +142,8 @@ def _write(
     from adapool_sr.models import checkpoint
 
     model = checkpoint.load(spec or args.model_path)
+    if args.mix is not None:
+        model = checkpoint.mixed(model, *args.mix)
     name = model.spec.name if spec is not None else args.name or model.spec.name
     licence = args.license or model.spec.license
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adapool_sr.cli._common import (
     add_device_flags,
@@ -14,17 +13,18 @@ from adapool_sr.cli._common import (
     add_json_flag,
     add_max_pixels_flag,
     add_model_flags,
-    emit,
     positive_int,
     quality,
-    say,
 )
 from adapool_sr.cli._look_flags import add_look_flags, add_size_flags, check_look, size_of
-from adapool_sr.files.errors import AdaPoolError, UsageError
+from adapool_sr.cli._upscale_plan import default_jobs, make_plan, show_plan
+from adapool_sr.files.errors import UsageError
 
 if TYPE_CHECKING:
+    from adapool_sr.cli._upscale_view import View
+    from adapool_sr.inference.batch import Options
     from adapool_sr.inference.family import Family
-    from adapool_sr.inference.planning import Job, Plan, Policy
+    from adapool_sr.inference.planning import Job, Plan
     from adapool_sr.inference.sizes import Size
     from adapool_sr.inference.upscaler import Upscaler
     from adapool_sr.models.registry import ModelSpec
@@ -34,6 +34,8 @@ HELP = "make pictures larger"
 EXAMPLE = """\
 adapool-sr upscale -i photo.jpg -o large.png -s 2
 adapool-sr upscale -i photos -o large -s 2 --format webp
+adapool-sr upscale -i 'photos/**/*.jpg' -o large --resume
+adapool-sr upscale -i inbox -o large --watch --skip
 adapool-sr upscale -i photos -o large --fit 3840x2160 --skip-larger --verify
 adapool-sr upscale -i photo.jpg -o sheet.png --crop 400,300,160,120 -n tiny-x2
 adapool-sr upscale -i book.cbz -o large.cbz
@@ -50,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         metavar="IN",
         required=True,
-        help="a picture, a comic (.cbz), a folder of them, or - for stdin",
+        help="a picture, a comic (.cbz), a folder, a quoted pattern as in 'photos/**/*.jpg', "
+        "or - for stdin",
     )
     parser.add_argument(
         "-o",
@@ -92,11 +95,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     existing.add_argument("--skip", action="store_true", help="keep outputs that exist, go on")
     existing.add_argument(
-        "--resume", action="store_true", help="go on where an interrupted folder run ended"
+        "--resume",
+        action="store_true",
+        help="go on where a folder run was interrupted",
     )
     add_max_pixels_flag(parser)
     add_json_flag(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    once = parser.add_mutually_exclusive_group()
+    once.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done: sizes, tiles, and an estimate of time, disk and memory",
+    )
+    once.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on with pictures that arrive in the folder, each once, until Ctrl-C (or SIGTERM)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,31 +127,53 @@ def run(args: argparse.Namespace) -> int:
     check_look(args)
     if args.crop is not None:
         return _try_piece(args, size)
-    specs = _find_models(args, size)
-    plan = _plan(args, specs, size)
-    model = ", ".join(spec.name for spec in specs) or str(args.model_path)
-    if args.dry_run:
-        _show_plan(args, plan, model, size or (args.scale or (specs[0].scale if specs else None)))
-        return 0
+    models = _find_models(args, size)
+    plan, look = make_plan(args, [*models.usual, *models.photo], size)
+    model = models.words or str(args.model_path)
     from adapool_sr.cli._upscale_view import View
 
     # All that can be wrong with the words was found by now; torch takes seconds to import.
     view = View(args, plan)
-    upscaler = _make_upscaler(args, specs, size)
+    upscaler = _make_upscaler(args, models, size)
+    if args.dry_run:
+        show_plan(args, plan, model, upscaler)
+        return 0
     from adapool_sr.inference.batch import Options, run_plan
+    from adapool_sr.inference.forecast import check_room, fitting_jobs, survey
 
-    view.start(upscaler, model)
-    options = Options(
-        args.quality,
-        args.max_pixels,
-        args.jobs or _default_jobs(),
-        args.strip,
-        args.verify,
-        args.strict,
-    )
+    extents = survey(plan.todo, upscaler, args.max_pixels)
+    check_room(plan.todo, extents)
+    jobs = args.jobs or fitting_jobs(extents.values(), default_jobs())
+    options = Options(args.quality, args.max_pixels, jobs, args.strip, args.verify, args.strict)
+    view.start(upscaler, model, extents)
+    if args.watch:
+        return _watch(plan, look, upscaler, options, view)
     with view:
         report = run_plan(plan, upscaler, options, view)
     view.done(report)
+    return report.exit_status
+
+
+def _watch(
+    plan: Plan,
+    look: Callable[[], list[Job]],
+    upscaler: Upscaler | Family,
+    options: Options,
+    view: View,
+) -> int:
+    """Enlarge what arrives until Ctrl-C (130), or until SIGTERM asks for an end (0, or 3)."""
+    import signal
+
+    from adapool_sr.inference.report import Report
+    from adapool_sr.inference.watching import watch
+
+    report = Report()
+    before = signal.signal(signal.SIGTERM, lambda *_: view.stop())
+    try:
+        watch(plan, look, upscaler, report, options, view)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        view.done(report)
     return report.exit_status
 
 
@@ -146,12 +183,14 @@ def _try_piece(args: argparse.Namespace, size: Size | None) -> int:
 
     if args.model_path is not None:
         _find_models(args, size)
-    plan = _plan(args, [], size)
+    plan, _ = make_plan(args, [], size)
+    if plan.folder is not None:
+        raise UsageError("--crop", "takes one picture, the input is a pattern", "name a picture")
     specs = find_models(args, size)
     for job in [*plan.todo, *plan.skipped]:
         check_piece(args, job)
     if args.dry_run or not plan.todo:
-        _show_plan(args, plan, ", ".join(spec.name for spec in specs) or str(args.model_path), None)
+        show_plan(args, plan, ", ".join(spec.name for spec in specs) or str(args.model_path))
         return 0
     import torch
 
@@ -159,11 +198,26 @@ def _try_piece(args: argparse.Namespace, size: Size | None) -> int:
     return make_sheet(args, plan.todo[0], specs, {**_options(args), "size": size})
 
 
-def _find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]:
-    """The shipped model that is asked for; all of its family where each picture has its factor.
+class _Models(NamedTuple):
+    """The shipped models that a run may take, none where a file is asked for.
 
-    None where a file is asked for, which is only looked for.
+    Attributes:
+        usual: one, or all of a family where each picture has its own factor.
+        photo: those for JPEG files, where nobody named a model.
     """
+
+    usual: list[ModelSpec]
+    photo: list[ModelSpec]
+
+    @property
+    def words(self) -> str:
+        """Their names."""
+        usual, photo = (", ".join(spec.name for spec in specs) for specs in self)
+        return f"{usual}, {photo} for JPEG files" if photo else usual
+
+
+def _find_models(args: argparse.Namespace, size: Size | None) -> _Models:
+    """The models that are asked for; a file is only looked for."""
     if args.model_path is not None:
         from adapool_sr.files.errors import MissingFileError
 
@@ -171,172 +225,18 @@ def _find_models(args: argparse.Namespace, size: Size | None) -> list[ModelSpec]
             raise MissingFileError(
                 f"--model-path {args.model_path}", "no such file", "check the path"
             )
-        return []
-    from adapool_sr.models.registry import available, find
+        return _Models([], [])
+    from adapool_sr.models.registry import available, find, find_photo
 
-    if size is None:
-        return [find(args.name, args.scale)]
-    factors = sorted({spec.scale for spec in available()})
-    found = {spec.scale: spec for spec in (find(args.name, factor) for factor in factors)}
-    return [found[scale] for scale in sorted(found)] or [find(args.name, None)]
-
-
-def _plan(args: argparse.Namespace, specs: list[ModelSpec], size: Size | None) -> Plan:
-    from adapool_sr.inference.planning import decide, plan_file, plan_folder
-    from adapool_sr.io.listing import BOOK, LOSSY
-
-    policy: Policy = "refuse"
-    if args.overwrite:
-        policy = "overwrite"
-    elif args.skip:
-        policy = "skip"
-    elif args.resume:
-        policy = "resume"
-    folder = None
-    jobs: list[Job]
-    if args.input != "-" and Path(args.input).is_dir():
-        if args.output == "-":
-            raise UsageError("-o -", "takes one picture, the input is a folder", "give a folder")
-        folder = Path(args.output)
-        jobs = plan_folder(Path(args.input), folder, args.format)
-        _say_what_is_left_out(args, folder)
-    elif args.input == "-" or args.output == "-":
-        jobs = [_plan_stream(args)]
-    else:
-        jobs = [plan_file(Path(args.input), args.output, args.format)]
-    kinds = {job.kind if job.kind != BOOK else job.pages for job in jobs}
-    if args.quality is not None and not kinds & {*LOSSY, None}:
-        names = " and ".join(sorted(filter(None, kinds)))
-        raise UsageError(
-            "--quality", f"has no meaning for {names}, which is lossless", "use jpg, webp or avif"
-        )
-    plan: Plan = decide(jobs, policy, folder=folder, settings=_settings(args, specs, size))
-    return plan
-
-
-def _say_what_is_left_out(args: argparse.Namespace, output: Path) -> None:
-    """Name the pictures that no run takes because they lie in its own output folder."""
-    from adapool_sr.io.listing import list_images
-
-    source = Path(args.input).resolve()
-    if output.is_dir() and source in output.resolve().parents and (own := list_images(output)):
-        say(
-            f"{output}: {len(own)} pictures in the output folder are not taken as inputs",
-            quiet=args.quiet,
-        )
-
-
-def _plan_stream(args: argparse.Namespace) -> Job:
-    """The job of a run that reads from standard input or writes to standard output."""
-    from adapool_sr.files.writing import check_writable
-    from adapool_sr.inference.planning import Job, kind_for
-    from adapool_sr.io.listing import WRITABLE, format_of
-
-    source: Path | bytes
-    target = None
-    if args.output == "-":
-        if sys.stdout.isatty():
-            raise UsageError("-o -", "would print a picture to the terminal", "redirect it")
-    else:
-        target = Path(args.output)
-        check_writable(target)
-    if args.input == "-":
-        name, source, own = "standard input", sys.stdin.buffer.read(), None
-        from adapool_sr.io.decoding import kind_of
-
-        own = WRITABLE.get(f".{kind_of(source)}")
-    else:
-        source = Path(args.input)
-        name, own = str(source), format_of(source)
-        if not source.exists():
-            from adapool_sr.files.errors import MissingFileError
-
-            raise MissingFileError(name, "no such file or folder", "check the path")
-    kind = kind_for(target, args.format) if target is not None else args.format or own or "png"
-    return Job(name, source, target, kind)
-
-
-def _settings(
-    args: argparse.Namespace, specs: list[ModelSpec], size: Size | None
-) -> dict[str, Any]:
-    """What changes the results; a run with other values is not resumed."""
-    if args.model_path is None:
-        model = ", ".join(f"{spec.name} {spec.sha256[:16]}" for spec in specs)
-    else:
-        from adapool_sr.files.journal import Stamp
-
-        stamp = Stamp.of(args.model_path)
-        model = f"{args.model_path.resolve()} {stamp.size} {stamp.mtime_ns}"
-    later = {  # older journals lack them
-        "self_ensemble": args.self_ensemble,
-        "size": str(size or ""),
-        "skip_larger": args.skip_larger,
-        "strength": "" if args.strength == 1 else f"{args.strength:g}",
-        "wrap": args.wrap,
-        "consistent": args.consistent,
-        "strip": args.strip,
-    }
-    return {
-        "input": str(Path(args.input).resolve()),
-        "model": model,
-        "scale": args.scale,
-        "format": args.format,
-        "quality": args.quality,
-        "precision": args.precision,
-        **{key: value for key, value in later.items() if value},
-    }
-
-
-def _default_jobs() -> int:
-    from adapool_sr.cli._common import available_cpus
-
-    # The network needs the processors more than PNG does; each job also holds a picture.
-    return min(4, max(1, available_cpus() // 2))
-
-
-def _show_plan(
-    args: argparse.Namespace, plan: Plan, model: str, factor: float | Size | None
-) -> None:
-    """Print the plan of ``--dry-run``: the sizes come from the headers, nothing is decoded."""
-    if args.quiet and not args.json:
-        return
-    larger = 0
-    for kind, jobs in (
-        ("new", plan.todo),
-        ("skipped", plan.skipped),
-        ("done before", plan.resumed),
-    ):
-        for job in jobs:
-            status, size, result, trouble = kind, "", "", ""
-            try:
-                size, result, larger_now = _sizes(job, args.max_pixels, factor, kind == "new")
-                if larger_now:
-                    status = "large enough"
-                    larger += 1
-            except AdaPoolError as error:
-                trouble = str(error)
-            target = str(job.target or "standard output")
-            if args.json:
-                emit(
-                    "plan",
-                    stream=sys.stderr if args.output == "-" else None,
-                    input=job.name,
-                    output=target,
-                    status=status,
-                    size=size,
-                    result=result,
-                    error=trouble,
-                )
-            else:
-                print(
-                    f"{job.name} {size} -> {target}: {trouble or status}", end="", file=sys.stderr
-                )
-                print(f", {result}" if result and kind == "new" else "", file=sys.stderr)
-    say(
-        f"{len(plan.todo) - larger} to do with {model}, {len(plan.skipped) + larger} to skip, "
-        f"{len(plan.resumed)} done before; nothing was written",
-        quiet=args.quiet or args.json,
-    )
+    factors: Sequence[float | None] = [args.scale]
+    if size is not None:
+        factors = sorted({spec.scale for spec in available()}) or [None]
+    usual = {spec.scale: spec for spec in (find(args.name, factor) for factor in factors)}
+    photo = {}
+    if args.name is None:
+        found = (find_photo(factor) for factor in factors)
+        photo = {spec.scale: spec for spec in found if spec is not None}
+    return _Models(*([named[scale] for scale in sorted(named)] for named in (usual, photo)))
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -352,29 +252,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _sizes(
-    job: Job, max_pixels: int, factor: float | Size | None, new: bool
-) -> tuple[str, str, bool]:
-    """Sizes of an input and its result in words, by its header, and whether it is left alone."""
-    from adapool_sr.inference.sizes import Size, route
-    from adapool_sr.io.decoding import probe
-
-    if isinstance(job.source, Path) and job.kind == "cbz":
-        from adapool_sr.inference.books import count_pages
-
-        return f"{count_pages(job.source)} pages", "", False
-    width, height, _ = probe(job.source, max_pixels)
-    size = f"{width}x{height}"
-    if new and isinstance(factor, Size) and factor.skips(height, width):
-        return size, "", True
-    if factor is None:
-        return size, "", False
-    way = route(height, width, factor, 1)
-    return size, f"{way.columns}x{way.rows}", False
-
-
 def _make_upscaler(
-    args: argparse.Namespace, specs: list[ModelSpec], size: Size | None
+    args: argparse.Namespace, models: _Models, size: Size | None
 ) -> Upscaler | Family:
     import torch
 
@@ -383,8 +262,8 @@ def _make_upscaler(
     from adapool_sr.inference.upscaler import Upscaler
 
     torch.set_num_threads(args.threads)
-    if size is not None and len(specs) > 1:
-        models = {spec.scale: partial(load, spec) for spec in specs}
-        return Family(models, size, **_options(args))
-    model = load(specs[0] if specs else args.model_path)
-    return Upscaler(model, scale=args.scale, size=size, **_options(args))
+    how = {"scale": args.scale, "size": size, **_options(args)}
+    if len(models.usual) > 1 or models.photo:
+        usual, photo = ({spec.scale: partial(load, spec) for spec in specs} for specs in models)
+        return Family(usual, photo, **how)
+    return Upscaler(load(models.usual[0] if models.usual else args.model_path), **how)

@@ -10,6 +10,7 @@
     │   └── ConfigError                                  a configuration with unknown or bad keys
     ├── UnreadableFileError         (ValueError)         a file that is not what it should be
     ├── UnwritableFileError         (OSError)            a result that could not be written
+    │   └── FullDiskError                                a disk or quota that is full
     ├── ModelFileError              (ValueError)         weights that cannot be loaded
     └── MissingExtraError           (ImportError)        an optional dependency that is absent
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 __all__ = [
     "AdaPoolError",
     "ConfigError",
+    "FullDiskError",
     "MissingExtraError",
     "MissingFileError",
     "ModelFileError",
@@ -83,6 +85,10 @@ class UnreadableFileError(AdaPoolError, ValueError):
 
 class UnwritableFileError(AdaPoolError, OSError):
     """A result that could not be written."""
+
+
+class FullDiskError(UnwritableFileError):
+    """A result for which the disk, or the user's share of it, has no room."""
 
 
 class ModelFileError(AdaPoolError, ValueError):

@@ -2,10 +2,11 @@
 
 ``.adapool-sr.json`` in the output folder holds one JSON object a line. A heading names the
 settings and every output that the run is to make or keep; each further one an input that is
-done, with the size and time it had. Lines are only ever added, also by the run that resumes
-(a heading of its own, then more lines), so that a run killed at any moment leaves a journal
-that can be read: at worst its last line is torn and one file is done again. The journal is
-locked while its run lives; it is removed when the run completes.
+done, with the size and time it had, or outputs that a watching run means to make as well.
+Lines are only ever added, also by the run that resumes (a heading of its own, then more
+lines), so that a run killed at any moment leaves a journal that can be read: at worst its
+last line is torn and one file is done again. The journal is locked while its run lives; it is
+removed when the run completes, whether or not some files failed.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from adapool_sr.files.errors import UnwritableFileError, UsageError
-from adapool_sr.files.writing import open_locked, part_path
+from adapool_sr.files.errors import MissingFileError, UnwritableFileError, UsageError
+from adapool_sr.files.writing import open_locked, part_path, unwritable
 
-__all__ = ["JOURNAL_NAME", "Journal", "Past", "Stamp", "read_past"]
+__all__ = ["JOURNAL_NAME", "Journal", "Past", "Stamp", "read_past", "refuse_running"]
 
 JOURNAL_NAME = ".adapool-sr.json"
 
@@ -37,8 +38,15 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """The stamp of a file as it is now."""
-        status = path.stat()
+        """The stamp of a file as it is now.
+
+        Raises:
+            MissingFileError: there is none.
+        """
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            raise MissingFileError(str(path), "no such file", "check the path") from error
         return cls(status.st_size, status.st_mtime_ns)
 
 
@@ -72,6 +80,9 @@ def _parse(content: bytes) -> Past | None:
                 past = Past(
                     entry["settings"], frozenset(entry["outputs"]), frozenset(entry["kept"]), done
                 )
+            elif "more" in entry:
+                if past is not None:
+                    past = replace(past, outputs=past.outputs | frozenset(entry["more"]))
             else:
                 done[entry["input"]] = Stamp(entry["size"], entry["mtime_ns"])
         except (ValueError, KeyError, TypeError):  # torn by a kill, or no line of ours
@@ -85,6 +96,28 @@ def read_past(folder: Path) -> Past | None:
         return _parse((folder / JOURNAL_NAME).read_bytes())
     except OSError:
         return None
+
+
+def _refusal(folder: Path) -> UsageError:
+    return UsageError(
+        str(folder), "another run is writing here", "wait for it or choose another folder"
+    )
+
+
+def refuse_running(folder: Path) -> None:
+    """Refuse a folder that another run is writing into now, before any work.
+
+    Raises:
+        UsageError: there is one.
+    """
+    path = folder / JOURNAL_NAME
+    if not path.exists():  # and none is made: nothing is written before the work
+        return
+    with suppress(OSError):  # an unreadable one is named when it is opened to be written
+        file = open_locked(path)
+        if file is None:
+            raise _refusal(folder)
+        file.close()
 
 
 class Journal:
@@ -108,12 +141,12 @@ class Journal:
                 str(self.path), f"cannot be opened ({error.strerror})", "choose another folder"
             ) from error
         if file is None:
-            raise UsageError(
-                str(folder), "another run is writing here", "wait for it or choose another folder"
-            )
+            raise _refusal(folder)
         self._file: BinaryIO = file
         self._turn = threading.Lock()
-        self._past = _parse(file.read())  # leaves the file at its end, where lines are added
+        content = file.read()  # leaves the file at its end, where lines are added
+        self._past = _parse(content)
+        self._empty = not content
 
     def begin(
         self,
@@ -134,9 +167,14 @@ class Journal:
         if self._past is not None:
             for name in self._past.outputs:
                 with suppress(OSError):
-                    part_path(self.folder / name).unlink()
+                    # As they were written: where an output is a link, beside what it points to.
+                    part_path(Path(os.path.realpath(self.folder / name))).unlink()
         head = {"settings": settings, "outputs": sorted(outputs), "kept": sorted(kept)}
         self._add({**head, "resumed": resumed}, before=b"\n")  # ends a torn line
+
+    def expect(self, outputs: Iterable[str]) -> None:
+        """Note further outputs that the run is to make."""
+        self._add({"more": sorted(outputs)})
 
     def finished(self, name: str, stamp: Stamp) -> None:
         """Note that an input's output stands under its name."""
@@ -149,9 +187,8 @@ class Journal:
                 self._file.flush()
                 os.fsync(self._file.fileno())
         except OSError as error:
-            raise UnwritableFileError(
-                str(self.path), f"could not be written ({error.strerror})", "free some space"
-            ) from error
+            raise unwritable(self.path, error) from error
+        self._empty = False
 
     def complete(self) -> None:
         """Remove the journal: there is nothing to resume."""
@@ -167,4 +204,8 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if self._empty:  # the run was refused, or not a line found room
+            with suppress(OSError):
+                self.path.unlink()
+        with suppress(OSError):  # what a full disk kept from being written is told already
+            self._file.close()

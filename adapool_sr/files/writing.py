@@ -12,12 +12,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from adapool_sr.files.errors import UnwritableFileError, UsageError
+from adapool_sr.files.errors import FullDiskError, UnwritableFileError, UsageError
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["check_writable", "make_folder", "open_locked", "part_path", "whole", "write_whole"]
+__all__ = [
+    "check_writable",
+    "make_folder",
+    "open_locked",
+    "part_path",
+    "standing_folder",
+    "unwritable",
+    "whole",
+    "write_whole",
+]
 
 _LONGEST_NAME = 255  # bytes of a name on every common Linux file system
 
@@ -31,9 +40,11 @@ _REMEDIES = {
 }
 
 
-def _unwritable(path: Path, error: OSError) -> UnwritableFileError:
+def unwritable(path: Path, error: OSError) -> UnwritableFileError:
+    """Word the system's error about a file that was to be written."""
+    kind = FullDiskError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UnwritableFileError
     why = f"could not be written ({error.strerror or error})"
-    return UnwritableFileError(str(path), why, _REMEDIES.get(error.errno or 0, ""))
+    return kind(str(path), why, _REMEDIES.get(error.errno or 0, ""))
 
 
 def part_path(path: Path) -> Path:
@@ -97,7 +108,7 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
     try:
         file = open_locked(part)
     except OSError as error:
-        raise _unwritable(Path(path), error) from error
+        raise unwritable(Path(path), error) from error
     if file is None:
         raise UnwritableFileError(
             str(path), "is being written by another process", "wait until it has finished"
@@ -113,7 +124,7 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 part.unlink()
             if isinstance(error, OSError) and not isinstance(error, UnwritableFileError):
-                raise _unwritable(Path(path), error) from error
+                raise unwritable(Path(path), error) from error
             raise
 
 
@@ -139,13 +150,19 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise UsageError(str(path), "is a folder", "give a file's name")
-    above = path.parent
-    while not above.exists() and above != above.parent:
-        above = above.parent
+    above = standing_folder(path)
     if not stat.S_ISDIR(above.stat().st_mode):
         raise UsageError(str(path), f"{above} is a file, not a folder", "choose another place")
     if not os.access(above, os.W_OK | os.X_OK):
         raise UsageError(str(path), f"may not write into {above}", "choose another place")
+
+
+def standing_folder(path: Path) -> Path:
+    """The nearest place above a file that exists; the file's own folder may not yet."""
+    above = path.parent
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    return above
 
 
 def make_folder(path: Path) -> None:
@@ -157,4 +174,4 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error

@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from adapool_sr.files.errors import FullDiskError
 from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.files.writing import make_folder, write_whole
 from adapool_sr.inference.family import Family
-from adapool_sr.inference.planning import Job, Plan
+from adapool_sr.inference.planning import Job, Plan, renew
 from adapool_sr.inference.report import Report
 from adapool_sr.inference.steps import Options, encode_result, judge, read_input
 from adapool_sr.inference.upscaler import Stopped, Upscaler
@@ -25,7 +26,7 @@ from adapool_sr.io.decoding import probe
 from adapool_sr.io.images import Picture
 from adapool_sr.io.listing import BOOK
 
-__all__ = ["Observer", "Options", "run_plan"]
+__all__ = ["Observer", "Options", "Run", "locked", "run_plan"]
 
 
 class Observer:
@@ -55,6 +56,9 @@ class Observer:
 
     def warning(self, job: Job, text: str) -> None:
         """Something of a file could not be kept."""
+
+
+_GO_ON = ", then go on with --resume"
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,10 @@ def run_plan(
 ) -> Report:
     """Enlarge every picture of a plan.
 
-    In a folder run a file that fails is told to the observer and the rest is done; a
-    journal in the output folder lets a killed run be resumed. When this function is left
-    by an exception, such as a KeyboardInterrupt, files that were being written are finished
-    and nothing is half-written.
+    In a folder run a file that fails is told to the observer and the rest is done, unless the
+    disk is full, which ends the run; a journal in the output folder lets a run be
+    resumed that was killed or ended so. When this function is left by an exception, such as a
+    KeyboardInterrupt, files that were being written are finished and nothing is half-written.
 
     Args:
         plan: from :func:`adapool_sr.inference.planning.decide`.
@@ -100,34 +104,46 @@ def run_plan(
 
     Raises:
         AdaPoolError: what failed, where the plan is for a single file.
+        FullDiskError: no room for a result.
         UsageError: another run is writing into the folder.
         Stopped: the observer's ``should_stop`` said so; no new file was begun.
     """
     report = Report(skipped=len(plan.skipped), resumed=len(plan.resumed))
     start = time.perf_counter()
-    with ExitStack() as stack:
-        journal = None
-        if plan.folder is not None:
-            make_folder(plan.folder)
-            journal = stack.enter_context(Journal(plan.folder))
-            outputs, kept = (
-                [str(job.target.relative_to(plan.folder)) for job in jobs if job.target]
-                for jobs in ([*plan.todo, *plan.resumed], plan.skipped)
-            )
-            journal.begin(plan.settings, outputs, kept, resumed=plan.past is not None)
-        run = _Run(upscaler, options or Options(), observer or Observer(), report, journal)
-        run.all([job for job in plan.todo if job.kind != BOOK])
-        for job in plan.todo:
-            if job.kind == BOOK:
-                run.book(job)
+    with locked(plan, report) as (plan, journal):
+        run = Run(upscaler, options or Options(), observer or Observer(), report, journal)
+        run.all(plan.todo)
         if journal is not None:
             journal.complete()
     report.wall = time.perf_counter() - start
     return report
 
 
-class _Run:
-    """The three stages of a run, and what is between them."""
+@contextmanager
+def locked(plan: Plan, report: Report) -> Iterator[tuple[Plan, Journal | None]]:
+    """Lock the folder of a plan, look at it again, begin the journal and count what stands."""
+    folder = plan.folder
+    if folder is None:
+        yield plan, None
+        return
+    make_folder(folder)
+    with Journal(folder) as journal:
+        plan = renew(plan)
+        report.skipped, report.resumed = len(plan.skipped), len(plan.resumed)
+        outputs, kept = (
+            [str(job.target.relative_to(folder)) for job in jobs if job.target]
+            for jobs in ([*plan.todo, *plan.resumed], plan.skipped)
+        )
+        journal.begin(plan.settings, outputs, kept, resumed=plan.past is not None)
+        yield plan, journal
+
+
+class Run:
+    """The three stages of a run, and what is between them.
+
+    Attributes:
+        full_disk_ends: whether a full disk ends the run; else it costs the one file.
+    """
 
     def __init__(
         self,
@@ -143,8 +159,16 @@ class _Run:
         self.report = report
         self.journal = journal
         self.writing: deque[tuple[Job, Future[_Written]]] = deque()
+        self.full_disk_ends = True
 
     def all(self, jobs: Sequence[Job]) -> None:
+        """Do these, books after pictures; raises as :func:`run_plan`."""
+        self._pictures([job for job in jobs if job.kind != BOOK])
+        for job in jobs:
+            if job.kind == BOOK:
+                self._book(job)
+
+    def _pictures(self, jobs: Sequence[Job]) -> None:
         count = self.options.jobs
         readers = ThreadPoolExecutor(count, "read")
         writers = ThreadPoolExecutor(count, "write")
@@ -175,7 +199,7 @@ class _Run:
             readers.shutdown(wait=False, cancel_futures=True)
             writers.shutdown(wait=True, cancel_futures=True)
 
-    def book(self, job: Job) -> None:
+    def _book(self, job: Job) -> None:
         """Enlarge a book; pages are read and written while the network runs."""
         from adapool_sr.inference.books import enlarge_book
 
@@ -190,7 +214,7 @@ class _Run:
         except Stopped:
             raise
         except Exception as error:  # as below
-            self._fail(job, error)
+            self.fail(job, error)
             return
         self.report.done += 1
         self.observer.finished(job, *size)
@@ -202,7 +226,7 @@ class _Run:
         try:
             return job, future.result()
         except Exception as error:  # whatever is wrong with one file must not cost the rest
-            self._fail(job, error)
+            self.fail(job, error)
             return job, None
 
     def _read(self, job: Job) -> _Read | _LargeEnough:
@@ -210,7 +234,7 @@ class _Run:
         # Taken before reading: a file that changes meanwhile then counts as changed.
         stamp = Stamp.of(job.source) if isinstance(job.source, Path) else None
         if (size := self.upscaler.size) is not None and size.skip_larger:
-            width, height, _ = probe(job.source, self.options.max_pixels)
+            width, height, *_ = probe(job.source, self.options.max_pixels)
             if size.skips(height, width):
                 return _LargeEnough(width, height)
         picture, lost = read_input(
@@ -234,7 +258,7 @@ class _Run:
 
         start = time.perf_counter()
         picture = content.picture
-        upscaler = self.upscaler.for_size(picture.height, picture.width)
+        upscaler = self.upscaler.choose(picture.height, picture.width, picture.format)
         try:
             result = upscaler.upscale_picture(picture, progress, self.observer.should_stop)
             if self.options.verify:
@@ -243,7 +267,7 @@ class _Run:
         except Stopped:
             raise
         except Exception as error:  # as above
-            self._fail(job, error)
+            self.fail(job, error)
             return None
         finally:
             self.report.network += time.perf_counter() - start
@@ -278,16 +302,23 @@ class _Run:
         try:
             written = future.result()
         except Exception as error:  # as above
-            self._fail(job, error)
+            self.fail(job, error)
             return
         self.report.done += 1
         self.report.encoding += written.seconds
+        self.report.pixels += written.width * written.height
         for text in written.lost:
             self.observer.warning(job, text)
         self.observer.finished(job, written.width, written.height)
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
+        """Count and tell a file that failed; raise where that ends the run."""
         if self.journal is None:
             raise error
+        if (
+            isinstance(error, FullDiskError) and self.full_disk_ends
+        ):  # so would all others, after the network's work
+            remedy = error.remedy.removesuffix(_GO_ON) + _GO_ON
+            raise FullDiskError(error.what, error.why, remedy) from error
         self.report.failed.append((job.name, str(error)))
         self.observer.failed(job, error)

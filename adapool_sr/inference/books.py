@@ -142,7 +142,7 @@ def _pages(book: zipfile.ZipFile, job: Job, options: Options) -> list[_Page]:
             path = PurePosixPath(named(Path(name), job.pages).as_posix())
             name, kind = str(path), kind_for(Path(path), job.pages)
             content = _content(book, member, full, options)
-            width, height, _ = probe(content, options.max_pixels, full)
+            width, height, *_ = probe(content, options.max_pixels, full)
             pages.append(_Page(member, name, kind, width * height))
         if name in names:
             raise UsageError(full, f"'{name}' would be twice in the book", "rename one of the two")
@@ -223,7 +223,7 @@ class _BookRun:
         self, page: _Page, picture: Picture, progress: Callable[[int, int], None]
     ) -> Picture:
         start = time.perf_counter()
-        upscaler = self.upscaler.for_size(picture.height, picture.width)
+        upscaler = self.upscaler.choose(picture.height, picture.width, picture.format)
         try:
             result = upscaler.upscale_picture(picture, progress, self.observer.should_stop)
             if self.options.verify:

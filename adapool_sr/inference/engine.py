@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, Literal, cast
 
 import torch
@@ -25,6 +27,9 @@ ShouldStop = Callable[[], bool]
 # Windows up to this many pixels are run whole without asking how much memory there is: the
 # networks that ship need some 100 MB for it.
 _ALWAYS_WHOLE = 256 * 256
+
+# Tiles of one size go through the network together, up to this many pixels at a time.
+_BATCH_PIXELS = _ALWAYS_WHOLE
 
 
 class Stopped(Exception):
@@ -115,6 +120,8 @@ class Engine:
         self.radius = int(cast(int, network.receptive_radius))
         self.tile: int | Literal["auto"] = 0 if limits.untiled and tile == "auto" else tile
         self._largest_core = 2**62  # input pixels; shrinks when the device runs out of memory
+        self._batch_pixels = _BATCH_PIXELS
+        self._measuring = threading.Lock()
         self._pixel_bytes = dict.fromkeys(PRECISIONS.values(), limits.pixel_bytes)
         self.network = copy.deepcopy(network).eval().to(self.device)
         # mypy: nn.Module.to has no overload with a memory format alone
@@ -127,18 +134,33 @@ class Engine:
         if height * width <= _ALWAYS_WHOLE:
             return 0
         precision = precision or self.precision
-        pixel_bytes = self._pixel_bytes[precision]
-        if pixel_bytes is None:
-            pixel_bytes = bytes_per_pixel(self.network, 3, self.device, precision)
-            self._pixel_bytes[precision] = pixel_bytes
         side = largest_tile(
             available_bytes(self.device),
-            pixel_bytes,
+            self.pixel_bytes(precision),
             halo=halo_for(self.radius, self.multiple),
             multiple=self.multiple,
             on_cpu=self.device.type == "cpu",
         )
         return side if max(height, width) > side else 0
+
+    def pixel_bytes(self, precision: torch.dtype) -> float:
+        """What the network needs for a pixel of its input, measured at the first call."""
+        with self._measuring:  # a run's headers are read by several threads
+            found = self._pixel_bytes[precision]
+            if found is None:
+                found = bytes_per_pixel(self.network, 3, self.device, precision)
+                self._pixel_bytes[precision] = found
+            return found
+
+    def bytes_for(self, height: int, width: int) -> int:
+        """About what the network needs at once for an input of this size, tile by tile."""
+        geometry = {"multiple": self.multiple, "radius": self.radius}
+        tiles = plan_tiles(height, width, self.tile_for(height, width), **geometry)
+        return int(self.pixel_bytes(self.precision) * max(tile.window.area for tile in tiles))
+
+    def trial(self, x: Tensor) -> Tensor:
+        """Run the network over a small picture (C, h, w); uint8, as the results mostly are."""
+        return self.run(x, torch.uint8, Meter())
 
     def run_passes(self, x: Tensor, passes: int, dtype: torch.dtype, meter: Meter) -> Tensor:
         """(C, h, w) float through the network so many times; the last result is of ``dtype``."""
@@ -167,52 +189,73 @@ class Engine:
         geometry = {"multiple": self.multiple, "radius": self.radius}
         precision = meter.precision or self.precision
         tiles = plan_tiles(height, width, self.tile_for(height, width, precision), **geometry)
-        tiles.reverse()
+        tiles.sort(key=_window_size, reverse=True)  # equal ones lie together; the sort is stable
         while tiles:
             meter.check()
-            tile = tiles.pop()
+            tile = tiles[-1]
             smaller = split(tile, height, width, **geometry)
             if smaller and tile.core.area > self._largest_core:
-                tiles += reversed(smaller)
+                tiles[-1:] = reversed(smaller)
                 continue
+            batch = tiles[-self._together(tiles) :]
             try:
-                y = self._run(x, tile, precision)
+                kept = self._run(x, batch, precision)
             except RuntimeError as error:
-                if not _is_out_of_memory(error) or not smaller:
+                if not _is_out_of_memory(error) or not (smaller or len(batch) > 1):
                     raise
-                self._largest_core = tile.core.area - 1
-                tiles += reversed(smaller)
+                if len(batch) > 1:
+                    self._batch_pixels = 0
+                else:
+                    self._largest_core = tile.core.area - 1
                 continue
-            place = tile.place(self.scale)
-            result[:, place.top : place.bottom, place.left : place.right] = as_dtype(y, dtype)
-            meter.add(tile.core.area)
+            del tiles[-len(batch) :]
+            for each, y in zip(batch, kept, strict=True):
+                place = each.place(self.scale)
+                result[:, place.top : place.bottom, place.left : place.right] = as_dtype(y, dtype)
+                meter.add(each.core.area)
         return result
 
-    def _run(self, x: Tensor, tile: Tile, precision: torch.dtype) -> Tensor:
-        """The network's output (C, h, w) for a tile's core, clamped float32 on the CPU."""
-        window = tile.window
-        seen = x[:, window.top : window.bottom, window.left : window.right].to(
-            self.device, torch.float32
+    def _together(self, tiles: list[Tile]) -> int:
+        """How many of the last tiles go through the network in one call."""
+        size = _window_size(tiles[-1])
+        count = max(1, self._batch_pixels // tiles[-1].window.area)
+        return sum(
+            1 for _ in takewhile(lambda t: _window_size(t) == size, tiles[: -count - 1 : -1])
         )
-        batch = seen.expand(3, -1, -1)[None].contiguous(memory_format=torch.channels_last)
+
+    def _run(self, x: Tensor, tiles: list[Tile], precision: torch.dtype) -> list[Tensor]:
+        """The outputs (C, h, w) for the tiles' cores, clamped float32 on the CPU."""
+        seen = torch.stack(
+            [x[:, t.window.top : t.window.bottom, t.window.left : t.window.right] for t in tiles]
+        ).to(self.device, torch.float32)
+        batch = seen.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         y = self._forward(batch, precision)
-        if precision != torch.float32 and not math.isfinite(float(y.sum())):
-            self.redone += 1
-            y = self._forward(batch, torch.float32)
-        crop = tile.crop(self.scale)
-        y = y[0, :, crop.top : crop.bottom, crop.left : crop.right]
-        if not math.isfinite(float(y.sum())):
-            raise AdaPoolError(
-                "model", "gave values that are not numbers, in float32 too", "use another model"
-            )
-        if x.shape[0] == 1:  # three equal channels went in
-            y = y.mean(0, keepdim=True)
-        return y.clamp(0, 1).cpu()
+        if precision != torch.float32:
+            for index, one in enumerate(y):
+                if not math.isfinite(float(one.sum())):
+                    self.redone += 1
+                    y[index] = self._forward(batch[index : index + 1], torch.float32)[0]
+        kept = []
+        for one, tile in zip(y, tiles, strict=True):
+            crop = tile.crop(self.scale)
+            core = one[:, crop.top : crop.bottom, crop.left : crop.right]
+            if not math.isfinite(float(core.sum())):
+                raise AdaPoolError(
+                    "model", "gave values that are not numbers, in float32 too", "use another model"
+                )
+            if x.shape[0] == 1:  # three equal channels went in
+                core = core.mean(0, keepdim=True)
+            kept.append(core.clamp(0, 1).cpu())
+        return kept
 
     def _forward(self, batch: Tensor, precision: torch.dtype) -> Tensor:
         reduced = precision != torch.float32
         with torch.autocast(self.device.type, precision, enabled=reduced):
             return cast(Tensor, self.network(batch)).float()
+
+
+def _window_size(tile: Tile) -> tuple[int, int]:
+    return tile.window.height, tile.window.width
 
 
 def as_dtype(y: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,11 +9,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapool_sr.files.errors import MissingFileError, OutputExistsError, UsageError
-from adapool_sr.files.journal import JOURNAL_NAME, Past, Stamp, read_past
+from adapool_sr.files.journal import JOURNAL_NAME, Past, Stamp, read_past, refuse_running
 from adapool_sr.files.writing import check_writable
-from adapool_sr.io.listing import BOOK, WRITTEN, format_of, is_book, list_images
+from adapool_sr.io.listing import BOOK, WRITTEN, format_of, is_book, list_images, matches
 
-__all__ = ["Job", "Plan", "Policy", "decide", "kind_for", "named", "plan_file", "plan_folder"]
+__all__ = [
+    "Job",
+    "Plan",
+    "Policy",
+    "decide",
+    "kind_for",
+    "list_jobs",
+    "named",
+    "plan_file",
+    "plan_folder",
+    "refuse_inputs",
+    "renew",
+]
 
 Policy = Literal["refuse", "overwrite", "skip", "resume"]
 
@@ -51,6 +63,8 @@ class Plan:
         resumed: finished by the interrupted run.
         folder: the output folder of a folder run, else None.
         past: what an interrupted run left there, if this run continues it.
+        settings: what changes the results.
+        policy: what was said about outputs that exist; None where nobody looked.
     """
 
     todo: Sequence[Job]
@@ -59,6 +73,7 @@ class Plan:
     folder: Path | None = None
     past: Past | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    policy: Policy | None = None
 
 
 def plan_file(source: Path, output: str, kind: str | None) -> Job:
@@ -82,7 +97,7 @@ def plan_file(source: Path, output: str, kind: str | None) -> Job:
         target = target / named(Path(source.name), kind)
     job = _job(str(source), source, target, kind)
     check_writable(target)
-    _refuse_inputs([job])
+    refuse_inputs([job])
     return job
 
 
@@ -132,7 +147,29 @@ def named(relative: Path, kind: str | None) -> Path:
     return relative.with_suffix(f".{kind or 'png'}")
 
 
-def plan_folder(source: Path, output: Path, kind: str | None) -> list[Job]:
+def list_jobs(source: Path, output: Path, kind: str | None, pattern: str = "") -> list[Job]:
+    """What :func:`plan_folder` plans, before it looks whether that can be done."""
+    # A pattern without a folder in it need not look into any.
+    recursive = not pattern or "/" in pattern or "**" in pattern
+    inside = [] if output.resolve() == source.resolve() else [output]
+    jobs = []
+    for path in list_images(source, recursive, without=inside, books=True):
+        relative = path.relative_to(source)
+        if pattern and not matches(relative, pattern):
+            continue
+        target = output / named(relative, kind)
+        jobs.append(_job(str(relative), path, target, kind))
+    return jobs
+
+
+def plan_folder(
+    source: Path,
+    output: Path,
+    kind: str | None,
+    *,
+    pattern: str = "",
+    may_be_empty: bool = False,
+) -> list[Job]:
     """Plan all pictures of a folder, its tree mirrored in the output folder.
 
     Args:
@@ -141,9 +178,11 @@ def plan_folder(source: Path, output: Path, kind: str | None) -> list[Job]:
             folder, its content is no input.
         kind: the format of all outputs; None for each input's own, or PNG where that one is
             not written.
+        pattern: takes only the pictures whose path in the folder matches it, if not empty.
+        may_be_empty: whether a folder without pictures will do: one that is watched.
 
     Raises:
-        MissingFileError: no such folder.
+        MissingFileError: no such folder, or no picture that matches.
         UsageError: an empty folder, an output that is a file, that cannot be written or that
             is an input, or two inputs that would meet in one output.
     """
@@ -155,17 +194,17 @@ def plan_folder(source: Path, output: Path, kind: str | None) -> list[Job]:
             "is the name of a picture",
             "a folder of inputs takes a folder; use --format for the format",
         )
-    inside = [] if output.resolve() == source.resolve() else [output]
-    jobs = []
-    for path in list_images(source, without=inside, books=True):
-        relative = path.relative_to(source)
-        target = output / named(relative, kind)
-        jobs.append(_job(str(relative), path, target, kind))
-    if not jobs:
+    jobs = list_jobs(source, output, kind, pattern)
+    if not jobs and pattern and not may_be_empty:
+        raise MissingFileError(
+            str(source / pattern), "matches no picture", f"all below it: '{source}/**'"
+        )
+    if not jobs and not may_be_empty:
         raise UsageError(str(source), "holds no pictures", "PNG, JPEG, WebP, TIFF, … are taken")
     check_writable(output / JOURNAL_NAME)
+    refuse_running(output)
     _refuse_collisions(jobs)
-    _refuse_inputs(jobs)
+    refuse_inputs(jobs)
     return jobs
 
 
@@ -193,8 +232,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _refuse_inputs(jobs: Sequence[Job]) -> None:
-    """An output is never one of the inputs, by whatever path or link it is reached."""
+def refuse_inputs(jobs: Sequence[Job]) -> None:
+    """Refuse an output that is one of the inputs, by whatever path or link it is reached.
+
+    Raises:
+        UsageError: names both.
+    """
     inputs = {_identity(job.source): job for job in jobs if isinstance(job.source, Path)}
     inputs.pop(None, None)
     for job in jobs:
@@ -243,7 +286,20 @@ def decide(
             f"{plural}{names}{more}", "would be replaced" if plural else "exists", remedy
         )
     todo, skipped, resumed = (sorted_out[state] for state in ("new", "skip", "done"))
-    return Plan(todo, skipped, resumed, folder, past, settings)
+    return Plan(todo, skipped, resumed, folder, past, settings, policy)
+
+
+def renew(plan: Plan) -> Plan:
+    """Look again, once the folder is locked: another run may have ended in between.
+
+    Raises:
+        OutputExistsError: as for :func:`decide`.
+        UsageError: as for :func:`decide`.
+    """
+    if plan.policy is None:
+        return plan
+    jobs = [*plan.todo, *plan.skipped, *plan.resumed]
+    return decide(jobs, plan.policy, folder=plan.folder, settings=plan.settings)
 
 
 def _state_of(job: Job, policy: Policy, past: Past | None, folder: Path | None) -> _State:

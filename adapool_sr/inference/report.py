@@ -23,6 +23,7 @@ class Report:
         larger: left alone because they have the wanted size already (``--skip-larger``).
         verified: pictures and the dB of their results against them (``--verify``).
         off: how many of these differ from their input by more than they may.
+        pixels: of the results.
     """
 
     done: int = 0
@@ -36,6 +37,7 @@ class Report:
     larger: int = 0
     verified: list[tuple[str, float]] = field(default_factory=list)
     off: int = 0
+    pixels: int = 0
 
     @property
     def exit_status(self) -> int:
@@ -60,6 +62,11 @@ class Report:
             if count:
                 counts.append(f"{count} {what}")
         text = f"{', '.join(counts)} in {self.wall:.1f} s"
+        if self.pixels:
+            text += (
+                f" ({self.images_per_second:.2f} images/s, "
+                f"{self.megapixels_per_second:.2f} megapixels/s)"
+            )
         if self.done:
             text += (
                 f": decoding {self.decoding:.1f} s, network {self.network:.1f} s, "
@@ -68,8 +75,18 @@ class Report:
         if self.lowest is not None:
             name, psnr = self.lowest
             text += f"; lowest {psnr:.1f} dB against its input: {name}"
-            text += f", {self.off} more off than 4 %" if self.off else ""
+            text += f", {self.off} of them off by more than 4 %" if self.off else ""
         return text
+
+    @property
+    def images_per_second(self) -> float:
+        """Results a second of the whole run."""
+        return self.done / self.wall if self.wall else 0.0
+
+    @property
+    def megapixels_per_second(self) -> float:
+        """Of the results, a second of the whole run."""
+        return self.pixels / 1e6 / self.wall if self.wall else 0.0
 
     @property
     def lowest(self) -> tuple[str, float] | None:
@@ -91,6 +108,8 @@ class Report:
                 "wall": round(self.wall, 3),
             },
             "slowest": self.slowest,
+            "images_per_second": round(self.images_per_second, 3),
+            "megapixels_per_second": round(self.megapixels_per_second, 3),
             **({"verified": len(self.verified), "off": self.off} if self.verified else {}),
             "exit_status": self.exit_status,
         }

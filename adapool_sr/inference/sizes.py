@@ -125,7 +125,7 @@ def route(height: int, width: int, factor: float | Size, model_scale: int) -> Ro
     """Plan the way of a picture.
 
     The network runs as often as is needed to reach the size, and one exact resize brings the
-    result to it. What is to become smaller than it is runs through no network that enlarges.
+    result to it. What is not to become larger than it is runs through no network that enlarges.
 
     Args:
         height: of the input.
@@ -139,7 +139,7 @@ def route(height: int, width: int, factor: float | Size, model_scale: int) -> Ro
     else:
         wanted = factor
         rows, columns = (max(1, math.floor(side * wanted + 0.5)) for side in (height, width))
-    passes = 0 if wanted < 1 and model_scale > 1 else 1
+    passes = 0 if wanted <= 1 and model_scale > 1 else 1
     while model_scale > 1 and model_scale**passes < wanted - _NEARLY:
         passes += 1
     return Route(height, width, passes, model_scale**passes, rows, columns)

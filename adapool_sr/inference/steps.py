@@ -69,7 +69,7 @@ def read_input(
         AdaPoolError: it can't be read, or its result can't be held by memory or format.
     """
     picture = read(source, options.max_pixels, name)
-    chosen = upscaler.for_size(picture.height, picture.width)
+    chosen = upscaler.choose(picture.height, picture.width, picture.format)
     height, width = chosen.size_of(picture.height, picture.width)
     chosen.check_size(picture.height, picture.width, name)
     check_format(picture, kind, width, height, output)
@@ -81,7 +81,9 @@ def read_input(
     elif chosen.spec is not None and kind != "bmp":
         factor = chosen.scale if chosen.size is None else width / picture.width
         tool = f"adapool-sr {__version__}"
-        made = Made(tool, chosen.spec.name, chosen.spec.sha256, factor)
+        network = chosen.look.strength > 0 and chosen.route(picture.height, picture.width).passes
+        by = (chosen.spec.name, chosen.spec.sha256) if network else ("bicubic", "")
+        made = Made(tool, *by, factor)
         metadata, words = _stamped(metadata, made, kind)
     picture, shallow = fitted(replace(picture, metadata=metadata), kind)
     return picture, lost + words + shallow

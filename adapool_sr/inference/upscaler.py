@@ -169,8 +169,8 @@ class Upscaler:
         usual = compare(self._bicubic_alpha(alpha, None), alpha, self.look.wrap)
         return colours if mask.worst <= usual.worst + FARTHEST else mask
 
-    def for_size(self, height: int, width: int) -> Upscaler:
-        """The Upscaler for pictures of this size: this one (a Family chooses)."""
+    def choose(self, height: int, width: int, form: str) -> Upscaler:
+        """The Upscaler for pictures of this size and format: this one (a Family chooses)."""
         return self
 
     def route(self, height: int, width: int) -> Route:

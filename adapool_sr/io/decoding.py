@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,19 @@ from adapool_sr.io.iptc import JPEG_HEADING, blocks_of_iptc, from_raw_profile
 from adapool_sr.io.listing import DEFAULT_MAX_PIXELS
 from adapool_sr.io.metadata import Metadata, png_chunks
 
-__all__ = ["Decoded", "Pixels", "array_of", "decode", "kind_of", "probe"]
+__all__ = ["JPEG", "Decoded", "Header", "Pixels", "array_of", "decode", "kind_of", "probe"]
 
 Pixels = NDArray[Any]  # uint8 or uint16
+
+JPEG = frozenset({"jpeg", "mpo"})
+"""Formats, as :class:`Header` and :class:`Decoded` name them, whose pixels JPEG made."""
+
+# A phone's photos hold more than the photo. Pages and animations are refused in open_image.
+_SEVERAL = {"MPO", "HEIF"}
+
+_NO_PROFILE = (
+    "it has no whole profile for its printing inks: its colours are a guess, and too vivid"
+)
 
 _LOSSY = {"JPEG", "MPO", "HEIF"}
 _WHOLE = {"PNG", "WEBP", "TIFF", "PPM", "AVIF", "HEIF", "JXL"}  # whose content is looked into
@@ -118,10 +128,26 @@ def _name_and_stream(source: Path | str | bytes) -> tuple[str, IO[bytes]]:
         ) from error
 
 
+class Header(NamedTuple):
+    """What a picture's header says, as it stands upright.
+
+    Attributes:
+        width: pixels in a row.
+        height: pixels in a column.
+        alpha: whether it has transparency.
+        format: the file's format in lower case, as in "png", "jpeg".
+    """
+
+    width: int
+    height: int
+    alpha: bool
+    format: str
+
+
 def probe(
     source: Path | str | bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
-) -> tuple[int, int, bool]:
-    """Read a picture's header: (width, height, whether it has alpha), as it stands upright.
+) -> Header:
+    """Read a picture's header.
 
     Args:
         source: a path, or the file's content.
@@ -139,7 +165,7 @@ def probe(
         width, height = image.size
         if _orientation(image) >= 5:  # lies on its side
             width, height = height, width
-        return width, height, image.has_transparency_data
+        return Header(width, height, image.has_transparency_data, (image.format or "").lower())
 
 
 def decode(
@@ -179,17 +205,24 @@ def _convert(image: Image.Image, content: bytes, name: str) -> Decoded:
     kind = image.format or ""
     metadata = _metadata(image, content)
     pixels = deep_pixels(image, content)
+    lost: tuple[str, ...] = ()
     if pixels is None and image.mode in ("CMYK", "LAB"):
-        pixels = array_of(_to_srgb(image, metadata.icc), name)
+        converted = _to_srgb(image, metadata.icc)
+        if converted is None:
+            lost = (_NO_PROFILE,)
+        pixels = array_of(converted or image.convert("RGB"), name)
         metadata = replace(metadata, icc=b"")  # the pixels are sRGB now
     elif pixels is None:
         pixels = array_of(image, name)
+    if image.format in _SEVERAL and (more := getattr(image, "n_frames", 1) - 1):
+        what = "another picture" if more == 1 else f"{more} other pictures"
+        lost = (*lost, f"it holds {what} (a preview, depth or gain map, say): the first is taken")
     return Decoded(
         pixels=np.ascontiguousarray(_upright(pixels, _orientation(image))),
         metadata=metadata,
         format=kind.lower(),
         lossless=_is_lossless(image, content),
-        lost=() if pixels.dtype == np.uint16 else _shallow(image, content),
+        lost=lost + (() if pixels.dtype == np.uint16 else _shallow(image, content)),
     )
 
 
@@ -241,8 +274,8 @@ def array_of(image: Image.Image, name: str) -> Pixels:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
-    """CMYK through its profile, or by the plain formula without one; CIE L*a*b* by its meaning."""
+def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image | None:
+    """CMYK through its profile, None without a whole one; CIE L*a*b* by its meaning."""
     from PIL import ImageCms
 
     with suppress(ImageCms.PyCMSError, OSError):  # a damaged profile is as good as none
@@ -256,7 +289,7 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
             result = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
             if result is not None:
                 return result
-    return image.convert("RGB")
+    return None
 
 
 def _orientation(image: Image.Image) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from adapool_sr.files.errors import MissingFileError, UsageError
@@ -17,11 +18,14 @@ __all__ = [
     "READABLE",
     "WRITABLE",
     "WRITTEN",
+    "count_others",
     "format_of",
     "is_book",
     "is_hidden",
     "list_images",
+    "matches",
     "natural_key",
+    "split_pattern",
 ]
 
 #: The guard against decompression bombs: pixels of the largest input that is decoded.
@@ -64,8 +68,24 @@ READABLE = frozenset(WRITABLE) | {
     ".ppm",
 }
 
-# Folders that systems put beside people's pictures: macOS archives, Synology previews.
-_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+# Folders that systems put beside people's pictures: macOS archives; previews, bins and snapshots
+# of Synology, QNAP and Windows.
+_SYSTEM_FOLDERS = frozenset(
+    {
+        "$RECYCLE.BIN",
+        "#recycle",
+        "#snapshot",
+        "@Recently-Snapshot",
+        "@Recycle",
+        "@eaDir",
+        "RECYCLER",
+        "System Volume Information",
+        "__MACOSX",
+        "lost+found",
+    }
+)
+
+_WILDCARD = re.compile(r"[*?]|\[.+\]")
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -87,9 +107,42 @@ def format_of(path: Path) -> str | None:
     return WRITABLE.get(path.suffix.lower())
 
 
+def split_pattern(text: str) -> tuple[Path, str] | None:
+    """The folder before the first wildcard of a path, and the pattern below it.
+
+    Returns:
+        None for a path without a wildcard, or of something that exists under this very name.
+
+    Example:
+        >>> split_pattern("photos/20*/**/*.jpg")
+        (PosixPath('photos'), '20*/**/*.jpg')
+    """
+    parts = Path(text).parts
+    at = next((index for index, part in enumerate(parts) if _WILDCARD.search(part)), None)
+    if at is None or os.path.lexists(text):
+        return None
+    return Path(*parts[:at]), "/".join(parts[at:])
+
+
+def matches(path: Path, pattern: str) -> bool:
+    """Whether a relative path matches a pattern as in a shell; ``**`` is any number of folders."""
+    return _match(path.parts, tuple(pattern.split("/")))
+
+
+def _match(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return any(_match(parts[skip:], wanted[1:]) for skip in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], wanted[0]) and _match(parts[1:], wanted[1:])
+
+
 def is_book(path: Path) -> bool:
     """Whether a name is a comic's."""
     return path.suffix.lower() in BOOK_SUFFIXES
+
+
+_SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
 def is_hidden(name: str) -> bool:
@@ -141,3 +194,23 @@ def list_images(
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in wanted
         ]
     return sorted(found, key=lambda path: natural_key(path.relative_to(root)))
+
+
+def count_others(folder: Path, *, without: Collection[Path] = ()) -> int:
+    """How many files of a folder :func:`list_images` passes over by their suffix, as a raw photo.
+
+    Args:
+        folder: the folder.
+        without: as for :func:`list_images`.
+    """
+    barred = {path.resolve() for path in without}
+    count = 0
+    for here, folders, files in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not is_hidden(name) and Path(here, name).resolve() not in barred
+        ]
+        names = (n for n in files if not is_hidden(n) and n.lower() not in _SYSTEM_FILES)
+        count += sum(Path(n).suffix.lower() not in READABLE | {".cbz"} for n in names)
+    return count

@@ -34,8 +34,8 @@ class Made:
 
     Attributes:
         tool: program and version.
-        model: the model's name.
-        sha256: of its tensors, in hexadecimal.
+        model: the model's name, or "bicubic" where no network ran.
+        sha256: of its tensors, in hexadecimal; "" without a network.
         scale: the factor.
     """
 
@@ -86,7 +86,9 @@ def stamp_xmp(xmp: bytes, made: Made) -> bytes | None:
         "Scale": f"{made.scale:g}",
     }
     prefix = end[1].decode("ascii", "replace")
-    words = "".join(f" {_PREFIX}:{name}={quoteattr(value)}" for name, value in values.items())
+    words = "".join(
+        f" {_PREFIX}:{name}={quoteattr(value)}" for name, value in values.items() if value
+    )
     subject = about[1].decode("utf-8", "replace") if about else '""'
     block = f'<{prefix}Description xmlns:{_PREFIX}="{NAMESPACE}" {prefix}about={subject}{words}/>'
     return xmp[: end.start()] + block.encode() + xmp[end.start() :]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,24 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from adapool_sr.files.errors import MissingFileError, ModelFileError, UnreadableFileError
+from adapool_sr.files.errors import (
+    MissingFileError,
+    ModelFileError,
+    UnreadableFileError,
+    UsageError,
+)
 from adapool_sr.files.writing import write_whole
-from adapool_sr.models.registry import FORMAT, FORMAT_VERSION, ModelSpec, check_version, read_spec
+from adapool_sr.models.registry import (
+    FORMAT,
+    FORMAT_VERSION,
+    ModelSpec,
+    check_version,
+    find,
+    read_spec,
+)
 from adapool_sr.models.sr import AdaPoolSR
 
-__all__ = ["LoadedModel", "load", "save", "tensors_sha256"]
+__all__ = ["LoadedModel", "load", "mixed", "save", "tensors_sha256"]
 
 _ARCHITECTURES: dict[str, type[AdaPoolSR]] = {"AdaPoolSR": AdaPoolSR}
 
@@ -65,6 +77,32 @@ def load(source: Path | str | ModelSpec) -> LoadedModel:
     _fill(network, tensors, path)
     network.eval().requires_grad_(False)
     return LoadedModel(network, spec)
+
+
+def mixed(model: LoadedModel, name: str, share: float) -> LoadedModel:
+    """Average a model's weights with those of the shipped model that it was trained from.
+
+    The mean of both is good at what either is good at (Wortsman et al., "Robust fine-tuning of
+    zero-shot models", CVPR 2022).
+
+    Args:
+        model: the fine-tuned one.
+        name: of the shipped model, as for :func:`adapool_sr.models.registry.find`.
+        share: of the latter, 0..1.
+
+    Raises:
+        UnknownModelError: no such model ships.
+        UsageError: the networks differ.
+    """
+    other = load(find(name, model.spec.scale))
+    if other.spec.config != model.spec.config:
+        raise UsageError(f"--mix {name}", "is another network", "give the one that it began with")
+    ours, theirs = model.network.state_dict(), other.network.state_dict()
+    network = _build(model.spec)
+    _fill(network, {key: ours[key].lerp(theirs[key], share) for key in ours}, model.spec.path)
+    network.eval().requires_grad_(False)
+    training = {**model.spec.training, "mixed": {other.spec.name: share}}
+    return LoadedModel(network, replace(model.spec, training=training))
 
 
 def save(

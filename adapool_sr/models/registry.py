@@ -27,16 +27,19 @@ __all__ = [
     "DEFAULT_NAME",
     "FORMAT",
     "FORMAT_VERSION",
+    "PHOTO_NAME",
     "ModelSpec",
     "available",
     "check_version",
     "find",
+    "find_photo",
     "read_spec",
 ]
 
 FORMAT = "adapool-sr"
 FORMAT_VERSION = "1"
 DEFAULT_NAME = "tiny"
+PHOTO_NAME = "tiny-photo"  # the default for JPEG files, where it ships
 WEIGHTS = Path(__file__).parent / "weights"
 
 # Real headers are a few KB. A foreign file's first 8 bytes can claim any length.
@@ -105,6 +108,18 @@ def find(name: str | None = None, scale: float | None = None) -> ModelSpec:
         "is not known",
         f"{told}models: {listed}; a file is given with --model-path",
     )
+
+
+def find_photo(scale: float | None = None) -> ModelSpec | None:
+    """The model that JPEG files get where none is named; None where none ships.
+
+    Args:
+        scale: as for :func:`find`.
+    """
+    try:
+        return find(PHOTO_NAME, scale)
+    except UnknownModelError:
+        return None
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -185,9 +185,12 @@ def _load_library(library: Path) -> str:
 def _sources() -> Path:
     """The folder of the C++ sources, in a checkout or an installed wheel."""
     spec = importlib.util.find_spec("adapool_sr.csrc")
-    if spec is None or not spec.submodule_search_locations:
-        raise BuildError("the package was installed without its C++ sources")
-    return Path(next(iter(spec.submodule_search_locations)))
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    beside = Path(__file__).parents[2] / "csrc"  # of a checkout that was not installed
+    if beside.is_dir():
+        return beside
+    raise BuildError("the package was installed without its C++ sources")
 
 
 def _compiler() -> tuple[str, str]:
@@ -225,12 +228,19 @@ def _isas() -> tuple[str, ...]:
     return ISAS if _is_x86() else ("baseline",)
 
 
-def _key(sources: Path, compiler: str, version: str, ninja_file: str) -> str:
+def _key(
+    sources: Path,
+    compiler: str,
+    version: str,
+    ninja_file: str,
+    folders: tuple[str, ...] = ("common", "cpu"),
+) -> str:
     """A name that changes with everything the binary depends on."""
     digest = hashlib.sha256()
     for part in (torch.__version__, compiler, version, platform.machine(), ninja_file):
         digest.update(part.encode() + b"\0")
-    for path in sorted(p for p in sources.rglob("*") if p.suffix in (".cpp", ".h")):
+    files = (path for folder in folders for path in (sources / folder).iterdir())
+    for path in sorted(path for path in files if path.is_file()):
         digest.update(path.relative_to(sources).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:20]
 
@@ -336,7 +346,11 @@ def _find_or_build() -> Path:
     sources = _sources()
     compiler, version = _compiler()
     text = _ninja_file(sources, compiler)
-    name = f"adapool-{_key(sources, compiler, version, text)}"
+    return _cached(f"adapool-{_key(sources, compiler, version, text)}", text)
+
+
+def _cached(name: str, text: str) -> Path:
+    """The library of this name, built by the ninja file ``text`` if no cache has it."""
     cache = _cache_dir()
     if (cache / f"{name}.so").exists():
         return cache / f"{name}.so"
@@ -374,7 +388,7 @@ def _run(command: list[str]) -> tuple[str, int]:
 def _build(text: str, library: Path, folder: Path) -> None:
     """Run ninja in ``folder`` and move its result to ``library``."""
     started = time.perf_counter()
-    _log.info("building the pooling kernels, once, which takes some 30 s: %s", library)
+    _log.info("building the pooling kernels, once, which takes up to a minute: %s", library)
     try:
         (folder / "build.ninja").write_text(text)
         (folder / "exports.map").write_text(_EXPORTS)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from adapool_sr.ops import build, library, reference
+from adapool_sr.ops import build, build_cuda, library, reference
 from adapool_sr.ops.checks import (
     Gain,
     check_gain,
@@ -56,9 +56,9 @@ class PoolMasks(NamedTuple):
     geometry: Geometry
 
 
-def _load_native() -> bool:
+def _load_native(cuda: bool = False) -> bool:
     """Load the native kernels once; a compiled graph does it while it is traced."""
-    return build.load().kernel == "native"
+    return (build_cuda.load() if cuda else build.load()).kernel == "native"
 
 
 # What torch.compiler.assume_constant_result does, without dynamo, whose import takes a second.
@@ -80,7 +80,7 @@ def _call(name: str, vector: bool, inputs: tuple[Any, ...], size: Sequence[int] 
         return getattr(reference, name)(*inputs)
     if size and any(isinstance(n, torch.SymInt) for n in size):
         return getattr(reference, name)(*inputs)
-    _load_native()
+    _load_native(inputs[0].is_cuda)
     return library.call(_namespace, name, vector, inputs)
 
 

@@ -75,6 +75,35 @@ def test_a_model_of_any_kind_that_the_command_takes_runs_here_too(
     assert np.array_equal(array(job.result.path), array(target))
 
 
+def test_strength_is_the_commands(shop: Any, run_cli: Any, tmp_path: Path) -> None:
+    source = picture(tmp_path / "in")
+    job = start(shop, source, tmp_path / "out", strength=0.5)
+    assert job.wait(60)
+    assert job.stage is work.Stage.DONE, job.error
+    target = tmp_path / "by_command.png"
+    done = run_cli("upscale", "-i", source, "-o", target, "--strength", "0.5", "-n", "tiny-x2")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(array(job.result.path), array(target))
+    assert not np.array_equal(array(target), array(self_made(shop, source, tmp_path / "whole")))
+
+
+def self_made(shop: Any, source: Path, folder: Path) -> Path:
+    job = start(shop, source, folder)
+    assert job.wait(60)
+    return Path(job.result.path)
+
+
+def test_where_no_model_is_chosen_the_format_chooses(
+    shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "find_photo", lambda scale: work.find("nano-x2", scale))
+    for name, model in (("a.png", "tiny-x2"), ("a.jpg", "nano-x2")):
+        job = start(shop, picture(tmp_path / "in", name), tmp_path / name, model=None)
+        assert job.wait(60)
+        assert job.stage is work.Stage.DONE, job.error
+        assert job.result.model == model
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "result"),
     [("a.png", None, "a.png"), ("a.bmp", None, "a.bmp"), ("a.JPG", None, "a.JPG"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from adapool_sr.cli.main import main
@@ -43,6 +44,27 @@ def test_a_shipped_model_is_exported_under_its_name(
         ("program", "new/a.pt2", "tiny-x2", "MIT"),
     ]
     assert capsys.readouterr().err == "tiny-x2.onnx: tiny-x2, 116,428 parameters\n"
+
+
+def test_weights_are_mixed_with_those_they_began_with(tmp_path: Path, capsys: Capture) -> None:
+    output = tmp_path / "mixed.safetensors"
+    words = ["export", "-n", "tiny-photo-x2", "-o", str(output), "-q"]
+    assert main([*words, "--mix", "tiny-x2=0.25"]) == 0
+    found = checkpoint.load(output)
+    assert found.spec.training["mixed"] == {"tiny-x2": 0.25}
+    photo, usual = (
+        checkpoint.load(registry.find(name)).network.head.weight
+        for name in ("tiny-photo-x2", "tiny-x2")
+    )
+    assert torch.allclose(found.network.head.weight, 0.75 * photo + 0.25 * usual, atol=1e-6)
+    for mix, why in (
+        ("nano-x2=0.5", "--mix nano-x2: is another network"),
+        ("none=0.5", "model 'none': is not known"),
+        ("tiny-x2", "must be a model and a share"),
+        ("tiny-x2=2", "must be a model and a share"),
+    ):
+        assert main([*words, "--overwrite", "--mix", mix]) in (1, 2)
+        assert why in capsys.readouterr().err
 
 
 def test_a_shipped_model_can_be_written_anew(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from PIL import Image
 from adapool_sr.cli.main import main
 from adapool_sr.files.journal import JOURNAL_NAME
 from adapool_sr.io.images import read_rgb8
+from adapool_sr.models import registry
+from adapool_sr.models.checkpoint import load as load_checkpoint
 from adapool_sr.models.checkpoint import save
 from adapool_sr.models.sr import AdaPoolSR
 
@@ -185,7 +187,7 @@ def test_a_bad_file_is_named_the_rest_done_and_the_status_is_3(
 ) -> None:
     (folder / "bad.png").write_bytes((folder / "photo_1.png").read_bytes()[:200])
     assert upscale("-i", folder, "-o", tmp_path / "out", "--quiet") == 3
-    assert len(files(tmp_path / "out")) == 3
+    assert len(check_whole(tmp_path / "out")) == 3
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith(f"adapool-sr: error: {folder}/bad.png: is truncated or damaged")
     assert said[1].startswith("3 done, 1 failed")
@@ -240,12 +242,20 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(
     assert files(tmp_path) == before
     assert not (tmp_path / "out").exists()
     said = capsys.readouterr().err
-    assert f"photo_1.png 24x16 -> {tmp_path}/out/photo_1.png: new" in said
+    assert f"photo_1.png 24x16 -> {tmp_path}/out/photo_1.png: new, 48x32, 1 tile" in said
+    assert "estimate, from a trial of a part of one picture" in said
     assert "empty.png: is empty" in said
     assert "4 to do with" in said
     assert upscale("-i", folder, "-o", tmp_path / "out", "--dry-run", "--json") == 0
     plans = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [plan["status"] for plan in plans] == ["new"] * 4
+    assert [plan["event"] for plan in plans] == ["plan"] * 4 + ["done"]
+    assert [plan["status"] for plan in plans[:4]] == ["new"] * 4
+    assert [plan["tiles"] for plan in plans[:4]] == [None, 1, 1, 1]
+    last = plans[4]
+    assert last["dry_run"] is True
+    assert last["megapixels"] == round(4 * (24 + 25 + 26) * 16 / 1e6, 3)
+    assert min(last[f"estimated_{what}"] for what in ("seconds", "bytes", "memory")) >= 0
+    assert not (tmp_path / "out").exists()
 
 
 # --- interruptions ---------------------------------------------------------------------------
@@ -439,3 +449,64 @@ def test_a_small_picture_needs_few_imports(model: Path, folder: Path, tmp_path: 
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+# --- the model for a file's format -------------------------------------------------------------
+
+
+@pytest.fixture
+def two_models(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ships tiny-x2 and tiny-photo-x2, both with the small network's weights."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    network = load_checkpoint(model).network
+    for name in ("tiny-x2", "tiny-photo-x2"):
+        save(weights / f"{name}.safetensors", network, name=name, license="MIT", training={})
+    monkeypatch.setattr(registry, "WEIGHTS", weights)
+
+
+def plain_upscale(*words: str | Path) -> int:
+    threads = torch.get_num_threads()
+    try:
+        return main(["upscale", "--threads", "1", *map(str, words)])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def made_with(path: Path) -> bytes:
+    found = [b"tiny-photo-x2" in path.read_bytes(), b"tiny-x2" in path.read_bytes()]
+    return {(True, False): b"photo", (False, True): b"usual"}[found[0], found[1]]
+
+
+@pytest.mark.usefixtures("two_models")
+@pytest.mark.parametrize("words", [(), ("--max-side", "60")])
+def test_jpeg_files_get_the_photo_model_where_none_is_named(
+    folder: Path, tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "photo_3.png").write_bytes((folder / "photo_2.jpg").read_bytes())  # by its content
+    out = tmp_path / "out"
+    assert plain_upscale("-i", folder, "-o", out, *words) == 0
+    assert "tiny-x2, tiny-photo-x2 for JPEG files" in capsys.readouterr().err
+    assert {name: made_with(out / name) for name in files(out)} == {
+        "photo_1.png": b"usual",
+        "photo_2.jpg": b"photo",
+        "photo_3.png": b"photo",
+        "sub/photo_10.webp": b"usual",
+    }
+    assert plain_upscale("-i", folder / "photo_2.jpg", "-o", tmp_path / "one.jpg", *words) == 0
+    assert (tmp_path / "one.jpg").read_bytes() == (out / "photo_2.jpg").read_bytes()
+    assert "with tiny-photo-x2 on cpu" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("two_models")
+def test_a_named_model_is_taken_for_jpeg_files_too(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert plain_upscale("-i", folder, "-o", out, "-n", "tiny") == 0
+    assert {made_with(out / name) for name in files(out)} == {b"usual"}
+
+
+def test_files_of_other_kinds_are_told(
+    folder: Path, tmp_path: Path, upscale: Upscale, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert upscale("-i", folder, "-o", tmp_path / "out") == 0
+    assert f"{folder}: 1 file of other kinds passed over" in capsys.readouterr().err

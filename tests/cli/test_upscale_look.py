@@ -129,9 +129,9 @@ def test_large_pictures_are_skipped_and_counted(
     assert events[-1]["skipped_larger"] == 2
     assert upscale(*words, "-o", tmp_path / "three", "--dry-run") == 0
     said = capsys.readouterr().err.splitlines()
-    assert said[0].endswith("a.png: new, 45x34")
+    assert said[0].endswith("a.png: new, 45x34, 1 tile")
     assert said[1].endswith("b.jpg: large enough")
-    assert said[-1].startswith("4 to do with")
+    assert said[-2].startswith("4 to do with")
 
 
 def test_a_resumed_run_must_have_the_same_size(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adapool_sr.files.errors import UsageError
-from adapool_sr.files.journal import JOURNAL_NAME, Journal, Stamp, read_past
+from adapool_sr.files.journal import JOURNAL_NAME, Journal, Stamp, read_past, refuse_running
 from adapool_sr.files.writing import part_path
 
 SETTINGS = {"scale": 2.0, "model": "tiny-x2"}
@@ -68,6 +68,43 @@ def test_parts_of_a_killed_run_are_cleared_away(tmp_path: Path) -> None:
     part.write_bytes(b"half")
     begin(tmp_path, resumed=True)
     assert not part.exists()
+
+
+def test_parts_beside_what_a_link_points_to_are_cleared_away(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "b.png").symlink_to(elsewhere / "b.png")
+    begin(tmp_path)
+    part = part_path(elsewhere / "b.png")
+    part.write_bytes(b"half")
+    begin(tmp_path, resumed=True)
+    assert not part.exists()
+
+
+def test_outputs_that_a_watching_run_expects_later_are_known(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.begin(SETTINGS, [], [], resumed=False)
+        journal.expect(["c.png"])
+        journal.finished("c.png", Stamp(1, 2))
+    past = read_past(tmp_path)
+    assert past is not None
+    assert past.outputs == {"c.png"}
+    assert set(past.done) == {"c.png"}
+
+
+def test_a_running_run_is_seen_without_a_trace(tmp_path: Path) -> None:
+    refuse_running(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with Journal(tmp_path), pytest.raises(UsageError, match="another run is writing here"):
+        refuse_running(tmp_path)
+    begin(tmp_path)
+    refuse_running(tmp_path)
+
+
+def test_a_journal_that_nothing_was_written_to_is_removed(tmp_path: Path) -> None:
+    with Journal(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_run_is_refused_while_the_first_lives(tmp_path: Path) -> None:

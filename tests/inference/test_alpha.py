@@ -66,9 +66,9 @@ def test_flat_parts_stay_exact_and_edges_are_the_networks() -> None:
     alpha[:, :, 8:] = 1
     enlarged = torch.full((1, 24, 24), 0.4)
     held = hold_flat(enlarged, alpha, (24, 24), Box(0, 0, 24, 24), "")
-    assert held[:, :, :9].abs().max() == 0
-    assert held[:, :, 15:].min() == 1
-    assert torch.equal(held[:, :, 9:15], enlarged[:, :, 9:15])
+    assert held[:, :, :11].abs().max() == 0
+    assert held[:, :, 14:].min() == 1
+    assert torch.equal(held[:, :, 11:14], enlarged[:, :, 11:14])
 
 
 def test_flat_parts_of_a_piece_are_those_of_the_whole() -> None:
@@ -131,3 +131,15 @@ def test_a_cut_out_shows_no_halo_on_any_ground(ground: float) -> None:
     shown = opacity * colours + (1 - opacity) * ground
     pure = opacity * red + (1 - opacity) * ground
     assert (shown - pure).abs().max() < 3 / 255
+
+
+def test_a_hard_edge_rings_no_further_than_two_pixels() -> None:
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    inside = torch.hypot(x - 32, y - 32) < 20
+    picture = Picture(torch.full((3, 64, 64), 0.6), alpha=inside[None].float())
+    result = Upscaler.from_pretrained("tiny-x2").upscale_picture(picture).alpha
+    assert result is not None
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    distance = torch.hypot(x / 2 - 32.25, y / 2 - 32.25) - 19.75
+    assert int(result[0][distance > 2].max()) == 0
+    assert int(result[0][distance < -2].min()) == 255

@@ -12,9 +12,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapool_sr.files.errors import UnreadableFileError, UnwritableFileError, UsageError
+from adapool_sr.files.errors import (
+    FullDiskError,
+    OutputExistsError,
+    UnreadableFileError,
+    UnwritableFileError,
+    UsageError,
+)
 from adapool_sr.files.journal import JOURNAL_NAME, Journal
-from adapool_sr.files.writing import write_whole
+from adapool_sr.files.writing import unwritable, write_whole
 from adapool_sr.inference import batch, steps
 from adapool_sr.inference.batch import Observer, Options, run_plan
 from adapool_sr.inference.planning import Job, Plan, decide, plan_file, plan_folder
@@ -164,14 +170,67 @@ def test_a_result_that_cannot_be_written_costs_one_file(
 ) -> None:
     def full(path: Path, content: bytes) -> None:
         if path.name == "2.png":
-            raise UnwritableFileError(str(path), "could not be written (No space left on device)")
+            raise UnwritableFileError(str(path), "could not be written (Permission denied)")
         path.write_bytes(content)
 
     monkeypatch.setattr(batch, "write_whole", full)
     report = run_plan(plan(photos), upscaler)
     assert report.failed == [
-        ("2.png", f"{photos.parent}/out/2.png: could not be written (No space left on device)")
+        ("2.png", f"{photos.parent}/out/2.png: could not be written (Permission denied)")
     ]
+
+
+def test_a_run_with_failures_leaves_nothing_and_skip_does_them_again(
+    photos: Path, upscaler: Upscaler
+) -> None:
+    out = photos.parent / "out"
+    whole = (photos / "1.png").read_bytes()
+    (photos / "1.png").write_bytes(whole[:60])
+    report = run_plan(plan(photos), upscaler)
+    assert (report.done, report.exit_status) == (4, 3)
+    assert files(out) == [name for name in ALL if name != "1.png"]
+    before = {name: (out / name).stat().st_mtime_ns for name in ALL if name != "1.png"}
+    (photos / "1.png").write_bytes(whole)
+    seen = Recorder()
+    last = run_plan(plan(photos, "skip"), upscaler, observer=seen)
+    assert seen.done == ["1.png 8x10"]
+    assert (last.done, last.skipped, last.exit_status) == (1, 4, 0)
+    assert files(out) == ALL
+    assert before == {name: (out / name).stat().st_mtime_ns for name in before}
+
+
+def test_a_full_disk_ends_the_run_and_resume_goes_on(
+    photos: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "2.png":
+            raise unwritable(path, OSError(28, "No space left on device"))
+        write_whole(path, content)
+
+    monkeypatch.setattr(batch, "write_whole", full)
+    with pytest.raises(FullDiskError, match=r"2\.png: .*No space .*then go on with --resume"):
+        run_plan(plan(photos), upscaler)
+    out = photos.parent / "out"
+    left = files(out)
+    assert left[:3] == [JOURNAL_NAME, "0.png", "1.png"]
+    assert not any(name.endswith(".part") for name in left)
+    monkeypatch.undo()
+    report = run_plan(plan(photos, "resume"), upscaler)
+    assert report.done + report.resumed == 5
+    assert report.resumed >= 2
+    assert files(out) == ALL
+
+
+def test_a_disk_without_room_for_a_line_keeps_no_journal(
+    photos: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(FullDiskError, match=r"adapool-sr\.json: could not be written"):
+        run_plan(plan(photos), upscaler)
+    assert files(photos.parent / "out") == []
 
 
 def test_an_encoder_that_refuses_is_told_of_the_file(
@@ -244,9 +303,22 @@ def test_an_interrupted_run_leaves_whole_files_and_is_resumed(
 def test_a_live_run_keeps_others_out(photos: Path, upscaler: Upscaler) -> None:
     out = photos.parent / "out"
     out.mkdir()
+    plan_before = plan(photos)
     with Journal(out), pytest.raises(UsageError, match="another run is writing here"):
-        run_plan(plan(photos), upscaler)
-    assert files(out) == [JOURNAL_NAME]
+        run_plan(plan_before, upscaler)
+    assert files(out) == []
+    with Journal(out), pytest.raises(UsageError, match="another run is writing here"):
+        plan(photos)
+
+
+def test_a_run_that_ended_meanwhile_is_not_written_over(photos: Path, upscaler: Upscaler) -> None:
+    early = plan(photos)  # looked before the other run had anything
+    run_plan(plan(photos), upscaler)
+    before = {name: (photos.parent / "out" / name).stat().st_mtime_ns for name in ALL}
+    with pytest.raises(OutputExistsError, match="5 outputs exist"):
+        run_plan(early, upscaler)
+    assert files(photos.parent / "out") == ALL
+    assert before == {name: (photos.parent / "out" / name).stat().st_mtime_ns for name in ALL}
 
 
 def test_reading_the_network_and_writing_overlap(

@@ -25,22 +25,27 @@ class Nearest(nn.Module):
 
 
 @pytest.fixture
-def loaded() -> list[int]:
+def loaded() -> list[str]:
     return []
 
 
 @pytest.fixture
-def family(loaded: list[int], tmp_path: object) -> Family:
-    def loader(scale: int) -> Callable[[], OtherModel]:
+def loader(loaded: list[str]) -> Callable[[str, int], Callable[[], OtherModel]]:
+    def make(name: str, scale: int) -> Callable[[], OtherModel]:
         def load() -> OtherModel:
-            loaded.append(scale)
-            spec = ModelSpec("near", "Nearest", scale, "MIT", None, 0, "")  # type: ignore[arg-type]
+            loaded.append(f"{name} {scale}")
+            spec = ModelSpec(name, "Nearest", scale, "MIT", None, 0, "")  # type: ignore[arg-type]
             return OtherModel(Nearest(scale), spec)
 
         return load
 
-    models = {scale: loader(scale) for scale in (4, 2, 3)}
-    return Family(models, Size(max_side=120), tile=0)
+    return make
+
+
+@pytest.fixture
+def family(loader: Callable[[str, int], Callable[[], OtherModel]]) -> Family:
+    models = {scale: loader("near", scale) for scale in (4, 2, 3)}
+    return Family(models, size=Size(max_side=120), tile=0)
 
 
 @pytest.mark.parametrize(
@@ -49,14 +54,26 @@ def family(loaded: list[int], tmp_path: object) -> Family:
 def test_the_smallest_model_that_reaches_the_size_is_taken(
     side: int, scale: int, family: Family
 ) -> None:
-    upscaler = family.for_size(side, side // 2)
+    upscaler = family.choose(side, side // 2, "png")
     assert upscaler.model_scale == scale
     assert upscaler.upscale_tensor(torch.rand(1, side, side // 2)).shape[1] == 120
 
 
-def test_a_model_is_loaded_once_and_only_when_needed(family: Family, loaded: list[int]) -> None:
+def test_a_model_is_loaded_once_and_only_when_needed(family: Family, loaded: list[str]) -> None:
     assert loaded == []
     for side in (50, 55, 60, 58):
-        family.for_size(side, side)
-    assert loaded == [3, 2]
-    assert family.smallest is family.for_size(60, 60)
+        family.choose(side, side, "png")
+    assert loaded == ["near 3", "near 2"]
+    assert family.smallest is family.choose(60, 60, "jpeg")
+
+
+def test_jpeg_files_have_a_model_of_their_own_where_there_is_one(
+    loader: Callable[[str, int], Callable[[], OtherModel]], loaded: list[str]
+) -> None:
+    models, photo = {2: loader("near", 2)}, {2: loader("photo", 2), 4: loader("photo", 4)}
+    family = Family(models, photo, scale=3)
+    assert family.size is None
+    names = [getattr(family.choose(8, 8, form).spec, "name", "") for form in ("png", "jpeg", "mpo")]
+    assert names == ["near", "photo", "photo"]
+    assert loaded == ["near 2", "photo 4"]
+    assert family.choose(8, 8, "jpeg").scale == 3

@@ -49,6 +49,14 @@ def test_a_folders_tree_is_mirrored_and_only_suffixes_follow_the_format(photos: 
     assert not out.exists()
 
 
+def test_a_pattern_takes_a_part_of_the_tree_and_keeps_its_shape(photos: Path) -> None:
+    out = photos.parent / "out"
+    jobs = plan_folder(photos, out, None, pattern="**/*.[wg]*")
+    assert targets(jobs, out) == ["b.png", "sub/d.e.webp"]
+    with pytest.raises(MissingFileError, match=r"in/\*\.bmp: matches no picture; all below it"):
+        plan_folder(photos, out, None, pattern="*.bmp")
+
+
 def test_the_output_folder_may_lie_inside_the_input(photos: Path) -> None:
     make(photos, "out/a.jpeg")
     assert len(plan_folder(photos, photos / "out", None)) == 4

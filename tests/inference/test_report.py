@@ -26,7 +26,9 @@ def test_pictures_that_were_large_enough_and_the_lowest_db_are_told() -> None:
     verified = [("a.png", 51.26), ("b.png", 33.0)]
     report = Report(done=2, larger=3, verified=verified, off=1)
     assert report.words().startswith("2 done, 3 skipped as large enough in")
-    assert report.words().endswith("; lowest 33.0 dB against its input: b.png, 1 more off than 4 %")
+    assert report.words().endswith(
+        "; lowest 33.0 dB against its input: b.png, 1 of them off by more than 4 %"
+    )
     fields = report.as_dict()
     assert (fields["skipped_larger"], fields["verified"], fields["off"]) == (3, 2, 1)
     assert report.exit_status == 0

@@ -51,7 +51,7 @@ def test_a_box_is_filled_in_one_direction_and_never_left(width: int) -> None:
         (1.5, 2, 1, False),
         (3, 2, 2, False),
         (4, 2, 2, True),
-        (1, 2, 1, False),
+        (1, 2, 0, True),
         (0.5, 2, 0, False),
         (3, 3, 1, True),
         (9, 3, 2, True),

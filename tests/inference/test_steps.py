@@ -82,4 +82,5 @@ def test_what_could_not_be_read_is_told(upscaler: Upscaler, tmp_path: Path) -> N
     at = data.index(struct.pack("<HHIH", 338, 3, 1, 2))
     struct.pack_into("<H", data, at, 65000)
     _, lost = read_input(bytes(data), "x", "png", upscaler, Options(), output="y")
-    assert lost == ["its 16 bits are read as 8"]
+    assert lost[1:] == ["its 16 bits are read as 8"]
+    assert "no whole profile for its printing inks" in lost[0]

@@ -124,6 +124,60 @@ def test_out_of_memory_at_the_smallest_tile_is_an_error() -> None:
         Upscaler(Never(), tile=0).upscale_tensor(torch.rand(3, 9, 9))
 
 
+class Counting(nn.Module):
+    """Notes how many pictures come at once, and has no memory for more than ``most``."""
+
+    scale, size_multiple, receptive_radius = 2, 2, 3
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+        return F.interpolate(x, scale_factor=2)
+
+
+def test_small_tiles_of_one_size_go_through_the_network_together() -> None:
+    x = torch.rand(3, 72, 96)
+    upscaler = Upscaler(Counting(10**6), precision="fp32", tile=8)
+    assert torch.equal(upscaler.upscale_tensor(x), F.interpolate(x[None], scale_factor=2)[0])
+    counting = upscaler.engine.network
+    assert isinstance(counting, Counting)
+    assert sum(counting.seen) == 9 * 12
+    assert sorted(counting.seen) == [4, 14, 20, 70]  # corners, sides, inside
+
+
+def test_no_memory_for_tiles_together_runs_them_one_by_one() -> None:
+    x = torch.rand(3, 40, 40)
+    upscaler = Upscaler(Counting(1), precision="fp32", tile=8)
+    wanted = F.interpolate(x[None], scale_factor=2)[0]
+    assert torch.equal(upscaler.upscale_tensor(x), wanted)
+    counting = upscaler.engine.network
+    assert isinstance(counting, Counting)
+    assert sum(each > 1 for each in counting.seen) == 1
+    assert sum(each for each in counting.seen if each == 1) == 25
+
+
+def test_only_the_non_finite_one_of_several_tiles_is_done_again() -> None:
+    class OneBad(nn.Module):
+        scale, size_multiple, receptive_radius = 2, 1, 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            if torch.is_autocast_enabled("cpu") and len(x) > 1:
+                x = x.clone()
+                x[1] = float("inf")
+            return F.interpolate(x, scale_factor=2)
+
+    x = torch.rand(3, 16, 16)
+    upscaler = Upscaler(OneBad(), precision="bf16", tile=8)
+    assert torch.equal(upscaler.upscale_tensor(x), F.interpolate(x[None], scale_factor=2)[0])
+    assert upscaler.redone == 1
+
+
 # --- numbers ---------------------------------------------------------------------------------
 
 
@@ -186,7 +240,7 @@ def test_a_batch_equals_its_pictures(x: Tensor) -> None:
     ("scale", "passes", "size"),
     [
         (None, 1, (122, 94)),
-        (1, 1, (61, 47)),
+        (1, 0, (61, 47)),
         (1.5, 1, (92, 71)),
         (2, 1, (122, 94)),
         (3, 2, (183, 141)),
@@ -247,9 +301,9 @@ def test_a_wish_to_stop_is_heard_before_the_next_tile(x: Tensor) -> None:
     told: list[int] = []
     with pytest.raises(Stopped):
         Upscaler(Nearest(), tile=20).upscale_tensor(
-            x, lambda done, _: told.append(done), lambda: len(told) == 2
+            x, lambda done, _: told.append(done), lambda: len(told) >= 2
         )
-    assert len(told) == 2
+    assert 2 <= len(told) < 12
 
 
 # --- pictures and other kinds ----------------------------------------------------------------

@@ -32,6 +32,9 @@ class Faulty(nn.Module):
         self.before = torch.zeros(0)
 
     def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.one(tile[None]) for tile in x])
+
+    def one(self, x: Tensor) -> Tensor:
         y = enlarge(x, 2)
         if self.spoil is not None and self.calls == self.at:
             y = self.spoil(self, y)

@@ -455,7 +455,7 @@ def test_many_threads_leave_warnings_and_limits_as_they_were() -> None:
 
 def test_a_header_is_probed_without_decoding() -> None:
     data = encoded(photo(), "PNG")
-    assert probe(data[: len(data) // 2]) == (64, 48, False)
+    assert probe(data[: len(data) // 2]) == (64, 48, False, "png")
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (64, 48)), (3, (64, 48)), (6, (48, 64))])

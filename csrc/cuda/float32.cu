@@ -1,0 +1,9 @@
+#include "run.cuh"
+
+namespace adapool::cuda {
+
+int launch_float32(const Launch& launch, const Problem& p, int64_t items, void* stream) {
+  return launch_items<float>(launch, p, items, stream);
+}
+
+}  // namespace adapool::cuda
