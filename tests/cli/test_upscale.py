@@ -510,3 +510,14 @@ def test_files_of_other_kinds_are_told(
 ) -> None:
     assert upscale("-i", folder, "-o", tmp_path / "out") == 0
     assert f"{folder}: 1 file of other kinds passed over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("-s", "0.5"), ("--strength", "0"), ("--width", "25")])
+def test_no_model_is_named_where_no_network_ran(
+    folder: Path, tmp_path: Path, upscale: Upscale, words: tuple[str, ...]
+) -> None:
+    assert upscale("-i", folder / "photo_2.jpg", "-o", tmp_path / "a.jpg", *words) == 0
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert b'Model="bicubic"' in content
+    assert b"small-x2" not in content
+    assert b"SHA256" not in content

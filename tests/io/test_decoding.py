@@ -138,3 +138,13 @@ def test_an_avif_says_whether_it_is_without_loss() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     assert decode(to_bytes(from_array(pixels), "avif")[0]).lossless
     assert not decode(to_bytes(from_array(pixels), "avif", 90)[0]).lossless
+
+
+def test_a_phones_further_pictures_are_named() -> None:
+    stream = io.BytesIO()
+    photo = Image.new("RGB", (16, 8), (90, 30, 10))
+    photo.save(stream, "MPO", save_all=True, append_images=[photo.copy()])
+    found = decode(stream.getvalue())
+    assert found.format == "mpo"
+    assert len(found.lost) == 1
+    assert "it holds another picture" in found.lost[0]
