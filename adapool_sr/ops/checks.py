@@ -69,13 +69,15 @@ def check_granularity(granularity: str) -> bool:
 
 def check_similarity(granularity: str, similarity: str) -> str:
     """The operators' similarity: "" where every channel has its own weights."""
+    if granularity == "channel" and similarity == "dsc":  # nearly always
+        return ""
     vector = check_granularity(granularity)
     _one_of("similarity", similarity, SIMILARITIES)
-    if not vector and similarity != "dsc":
+    if not vector:
         raise ValueError(
             f"similarity must be 'dsc' unless granularity is 'vector', got {similarity!r}"
         )
-    return similarity if vector else ""
+    return similarity
 
 
 def check_distance(distance: str, delta: float, zero_distance: str) -> bool:
@@ -102,7 +104,7 @@ def check_gain(gain: Gain) -> float:
     return float(gain)
 
 
-def make_beta(beta: float | Tensor, x: Tensor, out: Sequence[int], of: str = "x") -> Tensor:
+def make_beta(beta: float | Tensor, x: Tensor, geometry: Geometry, of: str = "x") -> Tensor:
     """Beta as a tensor with the dimensions of ``x``, each 1 or the output's."""
     if isinstance(beta, (int, float)) and not isinstance(beta, bool):
         return torch.full((1,) * x.dim(), float(beta), dtype=x.dtype, device=x.device)
@@ -111,15 +113,17 @@ def make_beta(beta: float | Tensor, x: Tensor, out: Sequence[int], of: str = "x"
     check_same("beta", beta, of, x)
     if beta.dim() == 0:
         return beta.view((1,) * x.dim())
-    target = (*x.shape[: x.dim() - len(out)], *out)
+    rank = len(geometry.size)
     shape = (1,) * (x.dim() - beta.dim()) + tuple(beta.shape)
+    # The output's size takes longer to find than all else, and one beta a channel needs none.
+    out = (1,) * rank if shape[-rank:] == (1,) * rank else output_size(geometry)
     fits = len(shape) == x.dim() and all(
-        b == 1 or b == t for b, t in zip(shape, target, strict=True)
+        b == 1 or b == t for b, t in zip(shape, (*x.shape[:-rank], *out), strict=True)
     )
     if not fits:
         raise ValueError(
-            f"beta must broadcast to the output's shape {tuple(target)}, "
-            f"got shape {tuple(beta.shape)}"
+            "beta must broadcast to the output's shape "
+            f"{(*x.shape[:-rank], *output_size(geometry))}, got shape {tuple(beta.shape)}"
         )
     return beta if beta.dim() == x.dim() else beta.reshape(shape)
 

@@ -25,7 +25,7 @@ from adapool_sr.ops.checks import (
     check_y,
     make_beta,
 )
-from adapool_sr.ops.geometry import Geometry, make_geometry, output_size
+from adapool_sr.ops.geometry import Geometry, make_geometry
 
 __all__ = ["PoolMasks", "Size", "Window", "ada_pool", "ada_unpool", "single_pool"]
 
@@ -65,6 +65,11 @@ def _load_native(cuda: bool = False) -> bool:
 _load_native._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def _is_traced() -> bool:
+    """Whether there is a graph to be had of what runs; asked first, for it takes no time."""
+    return torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
+
+
 def _call(name: str, vector: bool, inputs: tuple[Any, ...], size: Sequence[int] = ()) -> Any:
     """Run an operator, or its overload for vectors; ``size`` is that of an argument ``int[] size``.
 
@@ -75,7 +80,7 @@ def _call(name: str, vector: bool, inputs: tuple[Any, ...], size: Sequence[int] 
     if not torch.compiler.is_dynamo_compiling() and (
         torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
-        or torch.onnx.is_in_onnx_export()
+        or (_is_traced() and torch.onnx.is_in_onnx_export())
     ):
         return getattr(reference, name)(*inputs)
     if size and any(isinstance(n, torch.SymInt) for n in size):
@@ -153,7 +158,7 @@ def ada_pool(
     """
     check_map("x", x, rank)
     geometry = make_geometry(*window, tuple(x.shape[-rank:]))
-    b = make_beta(beta, x, output_size(geometry))
+    b = make_beta(beta, x, geometry)
     arguments = (*geometry[:4], weight_grad, *([similarity] if similarity else []))
     xb, bb = _batched(x, rank), _batched(b, rank)
     if not return_masks:
@@ -264,7 +269,7 @@ def _unpool_like(
         raise ValueError("beta must be given with like, got None")
     geometry = make_geometry(*window, tuple(like.shape[-rank:]))
     check_y(y, like.shape, geometry, f"like {tuple(like.shape)}")
-    b = make_beta(beta, like, y.shape[-rank:], of="like")
+    b = make_beta(beta, like, geometry, of="like")
     maps = (_batched(y, rank), _batched(like, rank), _batched(b, rank))
     more = [similarity] if similarity else []
     inputs = (*maps, *geometry[:4], weight_grad, gain, *more)
@@ -282,7 +287,7 @@ def _unpool_masks(rank: int, y: Tensor, masks: PoolMasks, gain: float) -> Tensor
     check_y(y, (*y.shape[:-rank], *geometry.size), geometry, f"masks of {geometry}")
     check_mask("masks.edscw", masks.edscw, y, geometry, shared=True)
     check_mask("masks.em", masks.em, y, geometry)
-    b = make_beta(masks.beta, y, y.shape[-rank:], of="y")
+    b = make_beta(masks.beta, y, geometry, of="y")
     maps = (y, masks.edscw, masks.em, b)
     inputs = (*(_batched(t, rank) for t in maps), geometry.size, *geometry[:4], gain)
     u: Tensor = _call("ada_unpool", False, inputs, geometry.size)

@@ -103,9 +103,9 @@ def make_geometry(
     """
     key = (kernel_size, stride, padding, ceil_mode, *size)
     # A bool equals an int, and a symbol of a traced graph has no hash: neither may be a key.
-    plain = not torch.compiler.is_compiling() and all(
-        type(n) is int for n in (kernel_size, padding, *size)
-    )
+    plain = not torch.compiler.is_compiling() and {int} == {
+        *map(type, (kernel_size, padding, *size))
+    }
     plain = plain and type(ceil_mode) is bool and (stride is None or type(stride) is int)
     if plain and key in _CHECKED:
         return _CHECKED[key]

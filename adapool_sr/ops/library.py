@@ -168,20 +168,24 @@ _FAKES["edscw_pool_masks.vector"] = lambda x, *window: _fake_pool(x, *window, sh
 # --- autograd --------------------------------------------------------------------------------
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    """Keep the inputs: backward recomputes the weights, so nothing else is stored."""
-    ctx.set_materialize_grads(False)
-    ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
-    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
-    ctx.rest = [value for value in inputs if not isinstance(value, Tensor)]
-    first = output[0] if isinstance(output, tuple) else output
-    ctx.output_shape = first.shape
+def _save(tensors: int) -> Callable[[Any, tuple[Any, ...], Any], None]:
+    """Keep the inputs, the first ``tensors`` of which are tensors or None.
+
+    Backward recomputes the weights, so nothing else is stored.
+    """
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:tensors])
+        ctx.rest = inputs[tensors:]
+        ctx.output_shape = (output[0] if isinstance(output, tuple) else output).shape
+
+    return save
 
 
-def _saved(ctx: Any) -> list[Any]:
+def _saved(ctx: Any) -> tuple[Any, ...]:
     """The inputs as they came."""
-    tensors, rest = iter(ctx.saved_tensors), iter(ctx.rest)
-    return [next(tensors if is_tensor else rest) for is_tensor in ctx.is_tensor]
+    return *ctx.saved_tensors, *ctx.rest
 
 
 def _run_backward(op: Any, *inputs: Any) -> Any:
@@ -196,7 +200,7 @@ def _for_beta(ctx: Any, place: int, grad: Tensor, beta: Tensor) -> Tensor | None
     """Sum the operator's gradient (N, C, …) over what beta was broadcast along, if it is wanted."""
     if not ctx.needs_input_grad[place]:
         return None
-    total = grad.sum_to_size(beta.shape)
+    total = grad if grad.shape == beta.shape else grad.sum_to_size(beta.shape)
     return total if total.dtype == beta.dtype else total.to(beta.dtype)
 
 
@@ -211,19 +215,19 @@ def _pool_autograd(ops: Any, name: str) -> Callable[..., Any]:
     packet = packet.removesuffix("_masks")
     backward_op = _find(ops, f"{packet}_backward.{overload or 'default'}")
     ada = packet == "ada_pool"
+    no_masks = (None,) * (2 if ada else 1)
     weight_grad = 6 if ada else 5  # its place among the arguments: x, (beta,) the window's four
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         inputs = _saved(ctx)
         x = inputs[0]
         # Weights held constant carry no gradient: the masks' goes nowhere.
-        through = len(grads) > 1 and inputs[weight_grad]
-        extra = [*grads[1:]] if through else [None] * (2 if ada else 1)
+        extra = grads[1:] if len(grads) > 1 and inputs[weight_grad] else no_masks
         result = _run_backward(backward_op, _output_grad(ctx, grads[0], x), *extra, *inputs)
         if not ada:
-            return result, *(None for _ in inputs[1:])
+            return result, *(None,) * (len(inputs) - 1)
         grad_x, grad_beta = result
-        return grad_x, _for_beta(ctx, 1, grad_beta, inputs[1]), *(None for _ in inputs[2:])
+        return grad_x, _for_beta(ctx, 1, grad_beta, inputs[1]), *(None,) * (len(inputs) - 2)
 
     return backward
 
@@ -264,13 +268,12 @@ def _through_reference(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         again = torch.is_grad_enabled()
-        inputs = _saved(ctx)
         with torch.enable_grad():
             inputs = [
                 (v.view_as(v) if v.requires_grad and again else v.detach().requires_grad_())
                 if isinstance(v, Tensor)
                 else v
-                for v in inputs
+                for v in _saved(ctx)
             ]
             outputs = function(*inputs)
             pairs = zip(outputs if isinstance(outputs, tuple) else (outputs,), grads, strict=True)
@@ -298,7 +301,9 @@ def _through_reference(function: Callable[..., Any]) -> Callable[..., Any]:
 _DIRECT: dict[tuple[str, str, bool], tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
 
-def _direct(op: Any, backward: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _direct(
+    op: Any, save: Callable[..., None], backward: Callable[..., Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The operator below autograd, and with an autograd function of its own.
 
     What ``register_autograd`` makes is found by every way into the dispatcher but costs 10 µs a
@@ -313,7 +318,7 @@ def _direct(op: Any, backward: Callable[..., Any]) -> tuple[Callable[..., Any], 
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
             output = plain(*inputs)
-            _save(ctx, inputs, output)
+            save(ctx, inputs, output)
             return output
 
         @staticmethod
@@ -345,7 +350,8 @@ def _register(namespace: str) -> torch.library.Library:
     for schema in SCHEMAS:
         library.define(schema)  # type: ignore[no-untyped-call]
     ops = getattr(torch.ops, namespace)
-    for name in map(_name, SCHEMAS):
+    for schema in SCHEMAS:
+        name = _name(schema)
         kernels = [("CompositeExplicitAutograd", _twin(name))]
         # Autocast changes nothing: an operator runs in its input's dtype.
         kernels += [(f"Autocast{d}", torch.library.fallthrough_kernel) for d in ("CPU", "CUDA")]
@@ -362,11 +368,12 @@ def _register(namespace: str) -> torch.library.Library:
             backward = _unpool_like_autograd(ops, name)
         else:
             backward = _pool_autograd(ops, name)
+        save = _save(tensors=schema.partition(" -> ")[0].count("Tensor"))
         torch.library.register_autograd(
-            f"{namespace}::{name}", backward, setup_context=_save, lib=library
+            f"{namespace}::{name}", backward, setup_context=save, lib=library
         )
         packet, _, overload = name.partition(".")
-        _DIRECT[namespace, packet, bool(overload)] = _direct(_find(ops, name), backward)
+        _DIRECT[namespace, packet, bool(overload)] = _direct(_find(ops, name), save, backward)
     return library
 
 

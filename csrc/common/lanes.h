@@ -16,7 +16,7 @@ ADAPOOL_INLINE void each(int count, F f) {
   if constexpr (N == 0) {
     for (int i = 0; i < count; ++i) f(i);
   } else {
-    static_assert(N <= 8, "unrolled below");
+    static_assert(N <= 9, "unrolled below");
     ADAPOOL_UNROLL for (int i = 0; i < N; ++i) f(i);
   }
 }
@@ -75,17 +75,30 @@ struct Lanes {
   V cell_out;
   V beta_gradient;
   V count;          // of values in the image
-  V inverse_count;  // where N is known: 1/4, 1/2 or 1, exact
+  V inverse_count;  // where N is 4: 1/4, 1/2 or 1, exact
   V factor;         // of unpooling: gain, or count
   Rules<S> rules;
   Room room;
 
   ADAPOOL_INLINE int size() const { return N > 0 ? N : room.count; }
   ADAPOOL_INLINE V per_count(V v) const {
-    if constexpr (N > 0) return v * inverse_count;
+    if constexpr (N == 4) return v * inverse_count;
     return v / count;
   }
 };
+
+// Calls four(0), four(4), …, then one(i) for each that is left.
+template <int N, class Four, class One>
+ADAPOOL_INLINE void by_fours(int count, Four four, One one) {
+  if constexpr (N > 0) {
+    ADAPOOL_UNROLL for (int i = 0; i + 4 <= N; i += 4) four(i);
+    ADAPOOL_UNROLL for (int i = N / 4 * 4; i < N; ++i) one(i);
+  } else {
+    int i = 0;
+    for (; i + 4 <= count; i += 4) four(i);
+    for (; i < count; ++i) one(i);
+  }
+}
 
 // Sums by groups of four, two and two: with equal weights of equal values a power of two of them is
 // summed without rounding.
@@ -95,11 +108,12 @@ ADAPOOL_INLINE V sum_by(int count, F term) {
     return (term(0) + term(1)) + (term(2) + term(3));
   } else {
     V sum{};
-    int i = 0;
-    for (; i + 4 <= count; i += 4) {
-      sum = sum + ((term(i) + term(i + 1)) + (term(i + 2) + term(i + 3)));
-    }
-    for (; i < count; ++i) sum = sum + term(i);
+    by_fours<N>(
+        count,
+        [&](int i) ADAPOOL_LAMBDA {
+          sum = sum + ((term(i) + term(i + 1)) + (term(i + 2) + term(i + 3)));
+        },
+        [&](int i) ADAPOOL_LAMBDA { sum = sum + term(i); });
     return sum;
   }
 }
@@ -113,12 +127,13 @@ ADAPOOL_INLINE V dot(const Values<V, N>& a, const Values<V, N>& b, int count) {
     return fma(a[1], b[1], a[0] * b[0]) + fma(a[3], b[3], a[2] * b[2]);
   } else {
     V sum{};
-    int i = 0;
-    for (; i + 4 <= count; i += 4) {
-      sum = sum + (fma(a[i + 1], b[i + 1], a[i] * b[i]) +
-                   fma(a[i + 3], b[i + 3], a[i + 2] * b[i + 2]));
-    }
-    for (; i < count; ++i) sum = fma(a[i], b[i], sum);
+    by_fours<N>(
+        count,
+        [&](int i) ADAPOOL_LAMBDA {
+          sum = sum + (fma(a[i + 1], b[i + 1], a[i] * b[i]) +
+                       fma(a[i + 3], b[i + 3], a[i + 2] * b[i + 2]));
+        },
+        [&](int i) ADAPOOL_LAMBDA { sum = fma(a[i], b[i], sum); });
     return sum;
   }
 }

@@ -1,7 +1,8 @@
 // The operators' arithmetic on a vector of windows. A method says which maps it takes and gives, how they
 // lie, and has one function,
 //   template <bool kGeneral, class L> static M run(L& lanes)
-// which returns the lanes in which it holds (all, if general; see lanes.h).
+// which returns the lanes in which it holds (all, if general; see lanes.h). kCommon: it is used so much
+// that 3x3 windows get a loop of their own (lines.h).
 #pragma once
 
 #include "problem.h"
@@ -107,7 +108,7 @@ template <template <class, bool> class First, bool kMixed, bool kMasks>
 struct Pool {
   static constexpr int kWindowsIn = 1, kCellsIn = 0;
   static constexpr int kWindowsOut = kMasks ? (kMixed ? 2 : 1) : 0, kCellsOut = 1;
-  static constexpr bool kBeta = kMixed, kBetaGradient = false;
+  static constexpr bool kBeta = kMixed, kBetaGradient = false, kCommon = kMixed && !kMasks;
   static constexpr Lie kReads[3] = {Lie::kMap};
   static constexpr Lie kWrites[2] = {Lie::kMask, Lie::kMask};
 
@@ -133,7 +134,7 @@ template <template <class, bool> class First, bool kMixed, bool kMasks>
 struct PoolBackward {
   static constexpr int kWindowsIn = kMasks ? (kMixed ? 3 : 2) : 1, kCellsIn = 1;
   static constexpr int kWindowsOut = 1, kCellsOut = 0;
-  static constexpr bool kBeta = kMixed, kBetaGradient = kMixed;
+  static constexpr bool kBeta = kMixed, kBetaGradient = kMixed, kCommon = kMixed && !kMasks;
   static constexpr Lie kReads[3] = {Lie::kMap, Lie::kMask, Lie::kMask};
   static constexpr Lie kWrites[2] = {Lie::kMap};
 
@@ -190,7 +191,7 @@ struct PoolBackward {
 struct UnpoolLike {
   static constexpr int kWindowsIn = 1, kCellsIn = 1;
   static constexpr int kWindowsOut = 1, kCellsOut = 0;
-  static constexpr bool kBeta = true, kBetaGradient = false;
+  static constexpr bool kBeta = true, kBetaGradient = false, kCommon = false;
   static constexpr Lie kReads[3] = {Lie::kMap};
   static constexpr Lie kWrites[2] = {Lie::kShared};
 
@@ -212,7 +213,7 @@ struct UnpoolLike {
 struct UnpoolLikeBackward {
   static constexpr int kWindowsIn = 2, kCellsIn = 1;
   static constexpr int kWindowsOut = 1, kCellsOut = 1;
-  static constexpr bool kBeta = true, kBetaGradient = true;
+  static constexpr bool kBeta = true, kBetaGradient = true, kCommon = false;
   static constexpr Lie kReads[3] = {Lie::kShared, Lie::kMap};
   static constexpr Lie kWrites[2] = {Lie::kMap};
 
@@ -262,7 +263,7 @@ template <bool kSingle>
 struct Unpool {
   static constexpr int kWindowsIn = kSingle ? 1 : 2, kCellsIn = 1;
   static constexpr int kWindowsOut = 1, kCellsOut = 0;
-  static constexpr bool kBeta = !kSingle, kBetaGradient = false;
+  static constexpr bool kBeta = !kSingle, kBetaGradient = false, kCommon = false;
   static constexpr Lie kReads[3] = {Lie::kMask, Lie::kMask};
   static constexpr Lie kWrites[2] = {Lie::kShared};
 
@@ -282,7 +283,7 @@ template <bool kSingle>
 struct UnpoolBackward {
   static constexpr int kWindowsIn = kSingle ? 2 : 3, kCellsIn = 1;
   static constexpr int kWindowsOut = kSingle ? 1 : 2, kCellsOut = 1;
-  static constexpr bool kBeta = !kSingle, kBetaGradient = !kSingle;
+  static constexpr bool kBeta = !kSingle, kBetaGradient = !kSingle, kCommon = false;
   static constexpr Lie kReads[3] = {Lie::kShared, Lie::kMask, Lie::kMask};
   static constexpr Lie kWrites[2] = {Lie::kMask, Lie::kMask};
 

@@ -208,6 +208,7 @@ class Rows {
     const int64_t cells = ((plane_ * p_.out[0] + od) * p_.out[1] + oh) * length_;
     if (traits_.cells_in > 0) convert(static_cast<const T*>(p_.cell_in) + cells, cell_, length_);
     if (traits_.beta) load_beta(od, oh);
+    look_ahead(od, oh);
     run_(line_);
     if (own) {
       if (traits_.cells_out > 0) {
@@ -222,6 +223,18 @@ class Rows {
         for (int64_t i = 0; i < rows_; ++i) scatter(m, od, oh, i);
       }
     }
+  }
+
+  // The rows that the next row of windows adds to these are fetched while these are computed.
+  void look_ahead(int64_t od, int64_t oh) {
+    const int64_t h = oh * p_.stride[1] - p_.padding[1] + p_.kernel[1];
+    const int64_t d = od * p_.stride[0] - p_.padding[0];
+    line_.ahead_step = 0;
+    if (d < 0 || d >= p_.size[0] || h < 0 || h + p_.stride[1] > p_.size[1]) return;
+    const T* map = static_cast<const T*>(p_.windows_in[0]);
+    line_.ahead = reinterpret_cast<const char*>(map + map_row(d, h));
+    const int64_t bytes = p_.stride[1] * row_ * static_cast<int64_t>(sizeof(T));
+    line_.ahead_step = (bytes * Simd<S>::kCount / length_ + 63) / 64 * 64;
   }
 
   // Row i of the windows (od, oh) in the input; whether it lies in it.
@@ -388,11 +401,16 @@ class Rows {
 template <class Method>
 void general(const Problem& problem, int64_t begin, int64_t end) {
   const Traits traits = Traits::of<Method>();
+  auto run = run_line<Method, float>;
+  if constexpr (Method::kCommon) {
+    if (problem.kernel[0] == 1 && problem.kernel[1] == 3 && problem.kernel[2] == 3) {
+      run = run_line_of<Method, float, 9>;
+    }
+  }
   switch (problem.type) {
-    case Type::kFloat: return Rows<float>(problem, traits, run_line<Method, float>).units(begin, end);
-    case Type::kBFloat16:
-      return Rows<BFloat16>(problem, traits, run_line<Method, float>).units(begin, end);
-    case Type::kHalf: return Rows<Half>(problem, traits, run_line<Method, float>).units(begin, end);
+    case Type::kFloat: return Rows<float>(problem, traits, run).units(begin, end);
+    case Type::kBFloat16: return Rows<BFloat16>(problem, traits, run).units(begin, end);
+    case Type::kHalf: return Rows<Half>(problem, traits, run).units(begin, end);
     case Type::kDouble:
       return Rows<double>(problem, traits, run_line<Method, double>).units(begin, end);
   }

@@ -23,7 +23,7 @@
 
 #define ADAPOOL_INLINE inline __attribute__((always_inline))
 // Before a short loop over values that shall stay in registers.
-#define ADAPOOL_UNROLL _Pragma("GCC unroll 8")
+#define ADAPOOL_UNROLL _Pragma("GCC unroll 9")
 
 namespace adapool::ADAPOOL_ISA {
 

@@ -30,11 +30,9 @@ ADAPOOL_INLINE void exp_all(const W& window, Values<V, N>& e) {
     ADAPOOL_UNROLL for (int i = 0; i < n; ++i) e[at + i] = window.kept(at + i, t[i]);
   };
   V four[4], one[1];
-  if constexpr (N == 4) return some(0, four);
-  const int count = window.size();
-  int at = 0;
-  for (; at + 4 <= count; at += 4) some(at, four);
-  for (; at < count; ++at) some(at, one);
+  by_fours<N>(
+      window.size(), [&](int at) ADAPOOL_LAMBDA { some(at, four); },
+      [&](int at) ADAPOOL_LAMBDA { some(at, one); });
 }
 
 // exp(D(x_i, m) - 1). With D - 1 = -(|x| - |m|)² / (x² + m²) nothing cancels, and the exponent lies in
@@ -169,7 +167,7 @@ struct Em {
     } else {
       const V none = splat(-S(__builtin_inf()));
       top = none;
-      for (int i = 0; i < count; ++i) top = larger(top, window.kept_or(i, x[i], none));
+      each<W::N>(count, [&](int i) ADAPOOL_LAMBDA { top = larger(top, window.kept_or(i, x[i], none)); });
     }
     each<W::N>(count, [&](int i) ADAPOOL_LAMBDA { e[i] = x[i] - top; });
     exp_all<false>(window, e);
