@@ -95,11 +95,17 @@ def _processor() -> str:
 
 
 def _kernels() -> dict[str, str]:
-    """Which pooling kernels run on the CPU and why; builds them if that is still to do."""
-    from adapool_sr.ops.build import load
+    """Which pooling kernels run and why; builds them if that is still to do."""
+    from adapool_sr.ops import build, build_cuda
 
-    status = load()
-    return {"cpu": status.kernel, "isa": status.isa, "why": status.why}
+    cpu, cuda = build.load(), build_cuda.load()
+    return {
+        "cpu": cpu.kernel,
+        "isa": cpu.isa,
+        "why": cpu.why,
+        "cuda": cuda.kernel,
+        "cuda_why": cuda.why,
+    }
 
 
 def _models() -> list[dict[str, Any]]:
@@ -126,6 +132,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         *((device["name"], device["is"]) for device in facts["devices"]),
         ("auto", f"{auto['device']} in {auto['precision']}, {facts['threads']} threads"),
         ("kernels", f"{kernels['cpu']}{isa} on the CPU: {kernels['why']}"),
+        ("", f"{kernels['cuda']} on CUDA: {kernels['cuda_why']}"),
         *(
             ("model", f"{m['name']}: x{m['scale']}, {m['parameters']:,} parameters, {m['license']}")
             for m in facts["models"]

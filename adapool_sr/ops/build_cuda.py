@@ -174,7 +174,7 @@ def _find_or_build() -> Path:
     sources = build._sources()
     compiler, version = build._compiler()
     text = ninja_file(sources, compiler, nvcc, _architectures(nvcc))
-    key = build._key(sources, compiler, version + release, text, ("cuda",))
+    key = build._key(sources, compiler, version + release, text, ("common", "cuda"))
     return build._cached(f"adapool-cuda-{key}", text)
 
 

@@ -1,5 +1,5 @@
-// What the operators share on the side of torch: which calls are ours, memory formats, allocation, and
-// the way to the reference for everything else. Stable ABI only.
+// What the operators share on the side of torch: which calls are ours, memory formats and allocation.
+// Stable ABI only.
 #pragma once
 
 #ifdef __linux__
@@ -12,11 +12,11 @@
 
 #include <array>
 #include <optional>
-#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "../common/reference.h"
 #include "../common/shares.h"
 #include "kernels.h"
 
@@ -285,26 +285,5 @@ class BetaGradient {
   Shape sums_;
   Tensor buffer_;
 };
-
-// Runs the operator of the same name that is the reference alone (ops/library.py).
-template <size_t kResults, class... Arguments>
-auto reference(const char* name, const Arguments&... arguments) {
-  constexpr size_t kSize =
-      sizeof...(Arguments) > kResults ? sizeof...(Arguments) : kResults;
-  std::array<StableIValue, kSize> stack{torch::stable::detail::from(arguments)...};
-  const std::string full_name = std::string("adapool_reference::") + name;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher(full_name.c_str(), "", stack.data(), TORCH_ABI_VERSION));
-  const auto take = [&stack](size_t i) { return torch::stable::detail::to<Tensor>(stack[i]); };
-  if constexpr (kResults == 1) {
-    return take(0);
-  } else if constexpr (kResults == 2) {
-    return std::make_tuple(take(0), take(1));
-  } else if constexpr (kResults == 3) {
-    return std::make_tuple(take(0), take(1), take(2));
-  } else {
-    return std::make_tuple(take(0), take(1), take(2), take(3));
-  }
-}
 
 }  // namespace adapool

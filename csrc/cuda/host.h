@@ -1,15 +1,14 @@
-// What the operators share on the side of torch: which calls are ours, allocation, launching, and
-// the way to the reference for everything else. Stable ABI only; no CUDA headers.
+// What the operators share on the side of torch: which calls are ours, allocation and launching. Stable
+// ABI only; no CUDA headers.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
 
-#include <array>
 #include <optional>
-#include <string>
 #include <tuple>
 #include <vector>
 
+#include "../common/reference.h"
 #include "device.h"
 
 namespace adapool::cuda {
@@ -253,26 +252,6 @@ class Request {
 // A first look at a map: (N, C, *space) with something in it, where the kernels run.
 inline bool is_map(const Tensor& t) {
   return is_here(t) && t.dim() >= 3 && t.dim() <= 5 && t.numel() > 0;
-}
-
-// Runs the operator of the same name that is the reference alone (ops/library.py).
-template <size_t kResults, class... Arguments>
-auto reference(const char* name, const Arguments&... arguments) {
-  constexpr size_t kSize = sizeof...(Arguments) > kResults ? sizeof...(Arguments) : kResults;
-  std::array<StableIValue, kSize> stack{torch::stable::detail::from(arguments)...};
-  const std::string full_name = std::string("adapool_reference::") + name;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      torch_call_dispatcher(full_name.c_str(), "", stack.data(), TORCH_ABI_VERSION));
-  const auto take = [&stack](size_t i) { return torch::stable::detail::to<Tensor>(stack[i]); };
-  if constexpr (kResults == 1) {
-    return take(0);
-  } else if constexpr (kResults == 2) {
-    return std::make_tuple(take(0), take(1));
-  } else if constexpr (kResults == 3) {
-    return std::make_tuple(take(0), take(1), take(2));
-  } else {
-    return std::make_tuple(take(0), take(1), take(2), take(3));
-  }
 }
 
 }  // namespace adapool::cuda

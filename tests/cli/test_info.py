@@ -12,7 +12,7 @@ from adapool_sr import __version__
 from adapool_sr.cli import info
 from adapool_sr.cli.main import main
 from adapool_sr.models.registry import available
-from adapool_sr.ops import build
+from adapool_sr.ops import build, build_cuda
 
 
 def test_json_holds_versions_devices_kernels_and_models(
@@ -29,17 +29,26 @@ def test_json_holds_versions_devices_kernels_and_models(
     assert facts["devices"][0]["name"] == "cpu"
     assert facts["auto"]["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
     assert facts["threads"] >= 1
-    assert facts["kernels"] == {"cpu": status.kernel, "isa": status.isa, "why": status.why}
+    cuda = build_cuda.load()
+    assert facts["kernels"] == {
+        "cpu": status.kernel,
+        "isa": status.isa,
+        "why": status.why,
+        "cuda": cuda.kernel,
+        "cuda_why": cuda.why,
+    }
     assert [model["name"] for model in facts["models"]] == [spec.name for spec in available()]
 
 
 def test_words_say_which_kernels_run_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     status = build.load()
     assert main(["info"]) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr().out
+    lines = dict(line.split(maxsplit=1) for line in printed.splitlines())
     assert lines["adapool-sr"] == __version__
     assert lines["kernels"].startswith(status.kernel)
     assert status.why in lines["kernels"]
+    assert f"{build_cuda.load().kernel} on CUDA: {build_cuda.load().why}" in printed
     assert "threads" in lines["auto"]
 
 
