@@ -61,8 +61,8 @@ class SRModule(L.LightningModule):
         betas: of AdamW.
         weight_decay: of AdamW, for all but biases and β; 0 makes it Adam.
         clip_norm: largest norm of the gradient, 0 for no limit; ``trainer.gradient_clip_val`` wins.
-        loss: "l1", "charbonnier", "mse", "ssim", "frequency", or several of them with weights:
-            ``{"l1": 1.0, "frequency": 0.05}``.
+        loss: "l1", "charbonnier", "mse", "psnr", "ssim", "frequency", or several of them with
+            weights: ``{"l1": 1.0, "frequency": 0.05}``.
         luma_weight: share of the loss that is taken of luma instead of RGB, 0 to 1. Tables of
             Y-PSNR see nothing else.
         ema_decay: decay of the averaged weights, see :class:`EMA`; 0 for none.

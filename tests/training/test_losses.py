@@ -11,6 +11,7 @@ from adapool_sr.training.losses import (
     frequency,
     l1,
     mse,
+    psnr,
     ssim,
     with_luma,
 )
@@ -35,6 +36,21 @@ def test_charbonnier_has_a_gradient_where_pictures_agree() -> None:
 
 def test_mse_is_the_mean_square() -> None:
     assert mse(torch.tensor([0.0, 1.0]), torch.tensor([0.5, 1.0])).item() == pytest.approx(0.125)
+
+
+def test_psnr_counts_a_nearly_right_picture_as_much_as_a_wrong_one() -> None:
+    hr = torch.zeros(2, 3, 4, 4)
+    sr = torch.stack([torch.full((3, 4, 4), 0.1), torch.full((3, 4, 4), 0.01)]).requires_grad_()
+    loss = psnr(sr, hr, eps=0.0)
+    assert loss.item() == pytest.approx(-(20 + 40) / 2)
+    (gradient,) = torch.autograd.grad(loss, sr)
+    # A step that is small beside the error is worth the same decibels in both.
+    gains = (gradient * sr).flatten(1).sum(1)
+    assert gains[0].item() == pytest.approx(gains[1].item())
+
+
+def test_psnr_of_equal_pictures_is_finite() -> None:
+    assert psnr(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)).item() == pytest.approx(-60)
 
 
 def test_luma_has_its_share_of_the_loss() -> None:
