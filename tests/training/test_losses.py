@@ -78,7 +78,7 @@ def test_bfloat16_results_are_compared_in_float32(name: str) -> None:
 
 
 def test_unknown_loss_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"got 'l3'; one of: l1, charbonnier, mse, ssim"):
+    with pytest.raises(ConfigError, match=r"got 'l3'; one of: l1, charbonnier, mse, psnr, ssim"):
         find_loss("l3")
 
 
