@@ -23,6 +23,7 @@ SHIPPED = {
     "nano-x2": (37.171, 30_000),
     "tiny-photo-x2": (36.650, 150_000),
     "tiny-x2": (37.287, 150_000),
+    "tiny-x4": (31.146, 150_000),
 }
 
 #: What tiny-photo gains over tiny on Set14 made small and saved as JPEG, at least.
