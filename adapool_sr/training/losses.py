@@ -61,8 +61,8 @@ def psnr(sr: Tensor, hr: Tensor, eps: float = 1e-6) -> Tensor:
     """``-PSNR`` in dB, mean over the pictures (Chen et al. 2021, HINet, eq. 3); a scalar below 0.
 
     A picture that is nearly right already counts as much as one that is far off, where the mean
-    error of a batch would forget it: what a network must learn that shall leave good pictures alone.
-    Its gradient is hundreds of times that of :func:`l1`.
+    error of a batch would forget it: for networks that shall leave good pictures alone. Its
+    gradient is hundreds of times that of :func:`l1`.
 
     Args:
         sr: result (N, C, H, W), any float type, 0..1; computed in float32.
