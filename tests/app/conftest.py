@@ -114,7 +114,7 @@ def _address(stream: IO[str] | None, errors: Path) -> str:
     return str(json.loads(line)["url"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs until it ends, and others need their own
 def browser() -> Iterator[Any]:
     """Headless Chromium of the system; the test is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")

@@ -53,7 +53,7 @@ def test_the_result_is_the_commands_file(shop: Any, run_cli: Any, tmp_path: Path
     assert job.result.path.name == "photo.webp"
     assert (job.result.width, job.result.height) == (120, 90)
     target = tmp_path / "by_command.webp"
-    done = run_cli("upscale", "-i", source, "-o", target, "-s", "3", "-t", "16")
+    done = run_cli("upscale", "-i", source, "-o", target, "-n", "tiny-x2", "-s", "3", "-t", "16")
     assert done.returncode == 0, done.stderr
     assert job.result.path.read_bytes() == target.read_bytes()
 
