@@ -62,7 +62,7 @@ def psnr(sr: Tensor, hr: Tensor, eps: float = 1e-6) -> Tensor:
 
     A picture that is nearly right already counts as much as one that is far off, where the mean
     error of a batch would forget it: for networks that shall leave good pictures alone. Its
-    gradient is hundreds of times that of :func:`l1`.
+    gradient grows as the error shrinks, to hundreds of times that of :func:`l1`.
 
     Args:
         sr: result (N, C, H, W), any float type, 0..1; computed in float32.
