@@ -14,6 +14,7 @@ import numpy as np
 
 from adapool_sr.files.errors import AdaPoolError
 from adapool_sr.inference import backends, batch
+from adapool_sr.inference.memory import release_memory
 from adapool_sr.inference.planning import Job as PlannedFile
 from adapool_sr.inference.planning import decide, plan_file
 from adapool_sr.inference.upscaler import Stopped, Upscaler
@@ -276,6 +277,7 @@ class Workshop:
         finally:
             if stage is not Stage.DONE:
                 shutil.rmtree(job.folder, ignore_errors=True)
+            release_memory()  # nobody may want another picture
             job.end(stage)
 
     def _enlarge(self, job: Job) -> None:

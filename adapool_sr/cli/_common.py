@@ -223,6 +223,16 @@ def say(text: str, *, quiet: bool = False) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def prepare_torch(threads: int) -> None:
+    """Import torch; set its threads, and let this process keep memory for its next tensors."""
+    import torch
+
+    from adapool_sr.inference.memory import reuse_memory
+
+    reuse_memory()
+    torch.set_num_threads(threads)
+
+
 def available_cpus() -> int:
     """Number of processors this process may use: the smaller of affinity and cgroup quota.
 

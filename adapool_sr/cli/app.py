@@ -11,6 +11,7 @@ from adapool_sr.cli._common import (
     add_max_pixels_flag,
     add_model_flags,
     emit,
+    prepare_torch,
     say,
 )
 from adapool_sr.files.errors import MissingFileError
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
             # In a thread: a browser of the terminal would hold the server up.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
+    prepare_torch(args.threads)
     app = import_module("adapool_sr.app")
     work = import_module("adapool_sr.app.work")
     device = work.Device(args.device, args.precision, args.tile, args.threads, args.max_pixels)

@@ -18,6 +18,7 @@ from adapool_sr.cli._common import (
     emit,
     positive_int,
     positive_number,
+    prepare_torch,
     quality,
     say,
 )
@@ -102,13 +103,11 @@ def run(args: argparse.Namespace) -> int:
     sets = picture_sets(args.data)
     models = _models(args)
 
-    import torch
-
     from adapool_sr.evaluation.measuring import Candidate
     from adapool_sr.evaluation.montage import Montage
     from adapool_sr.inference import backends
 
-    torch.set_num_threads(args.threads)
+    prepare_torch(args.threads)
     options = {name: getattr(args, name) for name in ("device", "precision", "tile")}
     options.update(scale=args.scale, self_ensemble=args.self_ensemble, consistent=args.consistent)
     candidates = [Candidate.of(backends.load(model), **options) for model in models]

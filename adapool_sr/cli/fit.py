@@ -77,8 +77,10 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
+    from adapool_sr.inference.memory import reuse_memory
     from adapool_sr.training.main import run as train
 
+    reuse_memory()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cpus())
     return train(words, quiet=args.quiet)

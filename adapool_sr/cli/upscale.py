@@ -14,6 +14,7 @@ from adapool_sr.cli._common import (
     add_max_pixels_flag,
     add_model_flags,
     positive_int,
+    prepare_torch,
     quality,
 )
 from adapool_sr.cli._look_flags import add_look_flags, add_size_flags, check_look, size_of
@@ -192,9 +193,7 @@ def _try_piece(args: argparse.Namespace, size: Size | None) -> int:
     if args.dry_run or not plan.todo:
         show_plan(args, plan, ", ".join(spec.name for spec in specs) or str(args.model_path))
         return 0
-    import torch
-
-    torch.set_num_threads(args.threads)
+    prepare_torch(args.threads)
     return make_sheet(args, plan.todo[0], specs, {**_options(args), "size": size})
 
 
@@ -255,13 +254,11 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 def _make_upscaler(
     args: argparse.Namespace, models: _Models, size: Size | None
 ) -> Upscaler | Family:
-    import torch
-
     from adapool_sr.inference.backends import load
     from adapool_sr.inference.family import Family
     from adapool_sr.inference.upscaler import Upscaler
 
-    torch.set_num_threads(args.threads)
+    prepare_torch(args.threads)
     how = {"scale": args.scale, "size": size, **_options(args)}
     if len(models.usual) > 1 or models.photo:
         usual, photo = ({spec.scale: partial(load, spec) for spec in specs} for specs in models)

@@ -8,7 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Crop", "Report", "Size", "Stopped", "Tile", "Upscaler", "Verdict", "plan_tiles"]
+__all__ = [
+    "Crop",
+    "Report",
+    "Size",
+    "Stopped",
+    "Tile",
+    "Upscaler",
+    "Verdict",
+    "plan_tiles",
+    "release_memory",
+    "reuse_memory",
+]
 
 _HOME = {
     "Crop": "crops",
@@ -19,6 +30,8 @@ _HOME = {
     "Upscaler": "upscaler",
     "Verdict": "verifying",
     "plan_tiles": "tiles",
+    "release_memory": "memory",
+    "reuse_memory": "memory",
 }
 
 

@@ -224,29 +224,33 @@ class Engine:
         )
 
     def _run(self, x: Tensor, tiles: list[Tile], precision: torch.dtype) -> list[Tensor]:
-        """The outputs (C, h, w) for the tiles' cores, clamped float32 on the CPU."""
+        """The outputs (C, h, w) for the tiles' cores, float32 on the CPU, not clamped."""
         seen = torch.stack(
             [x[:, t.window.top : t.window.bottom, t.window.left : t.window.right] for t in tiles]
         ).to(self.device, torch.float32)
         batch = seen.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         y = self._forward(batch, precision)
-        if precision != torch.float32:
-            for index, one in enumerate(y):
-                if not math.isfinite(float(one.sum())):
-                    self.redone += 1
-                    y[index] = self._forward(batch[index : index + 1], torch.float32)[0]
         kept = []
-        for one, tile in zip(y, tiles, strict=True):
-            crop = tile.crop(self.scale)
-            core = one[:, crop.top : crop.bottom, crop.left : crop.right]
-            if not math.isfinite(float(core.sum())):
+        for index, tile in enumerate(tiles):
+            core = self._core(y[index], tile)
+            finite = _is_finite(core)
+            if not finite and precision != torch.float32:
+                self.redone += 1
+                again = self._forward(batch[index : index + 1], torch.float32)
+                core = self._core(again[0], tile)
+                finite = _is_finite(core)
+            if not finite:
                 raise AdaPoolError(
                     "model", "gave values that are not numbers, in float32 too", "use another model"
                 )
             if x.shape[0] == 1:  # three equal channels went in
                 core = core.mean(0, keepdim=True)
-            kept.append(core.clamp(0, 1).cpu())
+            kept.append(core.cpu())
         return kept
+
+    def _core(self, y: Tensor, tile: Tile) -> Tensor:
+        crop = tile.crop(self.scale)
+        return y[:, crop.top : crop.bottom, crop.left : crop.right]
 
     def _forward(self, batch: Tensor, precision: torch.dtype) -> Tensor:
         reduced = precision != torch.float32
@@ -258,10 +262,14 @@ def _window_size(tile: Tile) -> tuple[int, int]:
     return tile.window.height, tile.window.width
 
 
+def _is_finite(y: Tensor) -> bool:
+    return math.isfinite(float(y.sum()))
+
+
 def as_dtype(y: Tensor, dtype: torch.dtype) -> Tensor:
-    """Finite floats in 0..1 as float32, or quantised to uint8 or uint16."""
+    """Finite floats as float32 clamped to 0..1, or quantised to uint8 or uint16."""
     if dtype == torch.float32:
-        return y.to(dtype)
+        return y.to(dtype).clamp(0, 1)
     return quantise(y, 8 if dtype == torch.uint8 else 16)
 
 

@@ -363,10 +363,9 @@ class Upscaler:
             )
         else:
             x = self.engine.run_passes(x, way.passes, dtype if direct else torch.float32, meter)
-        if direct:
-            return as_dtype(x, dtype)
-        x = imresize(x.cpu(), size=(way.rows, way.columns), rounded=False).float()
-        return x.clamp_(0, 1) if dtype == torch.float32 else as_dtype(x, dtype)
+        if not direct:
+            x = imresize(x.cpu(), size=(way.rows, way.columns), rounded=False)
+        return as_dtype(x, dtype)
 
     @torch.inference_mode()
     def _alpha(self, alpha: Tensor, meter: Meter, crop: Crop | None) -> Tensor:

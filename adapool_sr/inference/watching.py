@@ -17,6 +17,7 @@ from adapool_sr.files.errors import (
 from adapool_sr.files.journal import Journal, Stamp
 from adapool_sr.inference.batch import Observer, Options, Run, locked
 from adapool_sr.inference.family import Family
+from adapool_sr.inference.memory import release_memory
 from adapool_sr.inference.planning import Job, Plan, refuse_inputs
 from adapool_sr.inference.report import Report
 from adapool_sr.inference.upscaler import Stopped, Upscaler
@@ -126,6 +127,7 @@ def watch(
                     run.all(jobs)
                     for name, _ in report.failed[failed:]:
                         arrivals.failed(name)
+                    release_memory()  # the next picture may be hours away
                 else:
                     wait(_POLL)
         except Stopped:

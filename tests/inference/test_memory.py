@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,10 +39,14 @@ def test_tensors_that_are_gone_do_not_count() -> None:
     assert found <= memory._SCRATCH * 4 * 3 * 4
 
 
+@pytest.mark.parametrize("reusing", [False, True])
 @pytest.mark.parametrize(("free", "on_cpu"), [(4 * GIB, True), (4 * GIB, False), (64 << 20, True)])
-def test_the_largest_tile_fits_with_its_halo(free: int, on_cpu: bool) -> None:
+def test_the_largest_tile_fits_with_its_halo(
+    free: int, on_cpu: bool, reusing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_reusing", reusing)
     side = largest_tile(free, 2000.0, halo=22, multiple=8, on_cpu=on_cpu)
-    budget = min(free // 2, 512 << 20) if on_cpu else free // 2
+    budget = min(free // 2, GIB if reusing else GIB // 2) if on_cpu else free // 2
     assert side % 8 == 0
     assert (side + 44) ** 2 * 2000 <= budget
     assert (side + 8 + 44 + 1) ** 2 * 2000 > budget
@@ -82,3 +90,56 @@ def test_available_memory_of_this_machine_is_read(tmp_path: Path) -> None:
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable:   7 kB\n")
     assert memory._machine_bytes(meminfo) == 7 * 1024
     assert memory._machine_bytes(tmp_path / "absent") is None
+
+
+REUSE = """
+import resource
+import torch
+from adapool_sr.inference.memory import _kept_bytes, release_memory, reuse_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+def layer():
+    return torch.ones(40 << 18)  # 40 MB
+
+reused = {reuse} and reuse_memory()
+assert reused == {reuse}
+layer()
+before = faults()
+for _ in range(10):
+    layer()
+print(faults() - before)
+kept, held = _kept_bytes(), resident()
+release_memory()
+print(kept >> 20, (held - resident()) >> 20)
+"""
+
+
+def reuse(wanted: bool) -> list[int]:
+    """Page faults of ten blocks of 40 MB, the MB kept, the MB given back."""
+    words = subprocess.run(
+        [sys.executable, "-c", REUSE.format(reuse=wanted)],
+        env={k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [int(word) for word in words.stdout.split()]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_kept_and_given_back() -> None:
+    faults, kept, returned = reuse(True)
+    assert faults < 100
+    assert kept >= 40
+    assert returned >= 40
+
+
+def test_nothing_is_kept_unless_asked_for() -> None:
+    faults, kept, _ = reuse(False)
+    assert faults > 10 * 100
+    assert kept == 0
