@@ -10,6 +10,8 @@ namespace adapool::ADAPOOL_ISA {
 constexpr int kChunk = 64;  // columns at a time: everything stays in the first cache
 constexpr int kReach = 2;   // taps on either side
 constexpr int kPadded = kChunk + 2 * kReach + kLanes;
+// Columns from `first - kReach` on that whole registers read.
+constexpr int kRead = (kChunk + 2 * kReach + kLanes - 1) / kLanes * kLanes;
 
 // The residual's columns [first, first + count) of one row, a plane after another, kChunk apart.
 template <class T>
@@ -47,18 +49,22 @@ ADAPOOL_INLINE void enlarge_chunk(const Enlargement& p, int64_t n, int64_t row, 
   float padded[2 * kReach + 1][kPadded] = {};
   float mixed[kPadded];
   float out[kMaxEnlargement][kChunk];
+  const float* rows[2 * kReach + 1];
+  const bool inside = first >= kReach && first - kReach + kRead <= p.width;
   for (int64_t c = 0; c < p.channels; ++c) {
     const float* plane = p.lr + (n * p.channels + c) * p.height * p.width;
     for (int u = 0; u <= 2 * kReach; ++u) {
       int64_t at = row + u - kReach;
       at = at < 0 ? 0 : at < p.height ? at : p.height - 1;
-      pad_row(plane + at * p.width, p.width, first, count, padded[u]);
+      const float* line = plane + at * p.width;
+      if (!inside) pad_row(line, p.width, first, count, padded[u]);
+      rows[u] = inside ? line + first - kReach : padded[u];
     }
     for (int64_t a = 0; a < s; ++a) {
       const float* down = p.taps + a * (2 * kReach + 1);
       for (int64_t j = 0; j < count + 2 * kReach; j += kLanes) {
-        Vec sum = load(padded[0] + j) * down[0];
-        for (int u = 1; u <= 2 * kReach; ++u) sum = fma(load(padded[u] + j), splat(down[u]), sum);
+        Vec sum = load(rows[0] + j) * down[0];
+        for (int u = 1; u <= 2 * kReach; ++u) sum = fma(load(rows[u] + j), splat(down[u]), sum);
         store(mixed + j, sum);
       }
       for (int64_t b = 0; b < s; ++b) {
@@ -78,6 +84,15 @@ ADAPOOL_INLINE void enlarge_chunk(const Enlargement& p, int64_t n, int64_t row, 
       if (s == 2) {
         for (; j + kLanes <= count; j += kLanes) {
           store_pairs(to + 2 * j, load(out[0] + j), load(out[1] + j));
+        }
+      } else if (s == 4) {
+        float even[2 * kLanes];
+        float odd[2 * kLanes];
+        for (; j + kLanes <= count; j += kLanes) {
+          store_pairs(even, load(out[0] + j), load(out[2] + j));
+          store_pairs(odd, load(out[1] + j), load(out[3] + j));
+          store_pairs(to + 4 * j, load(even), load(odd));
+          store_pairs(to + 4 * j + 2 * kLanes, load(even + kLanes), load(odd + kLanes));
         }
       }
       for (; j < count; ++j) {

@@ -10,7 +10,7 @@ from adapool_sr.imaging.resize import enlarge, enlarging_taps
 from adapool_sr.ops import build
 from adapool_sr.ops.enlarge import enlarge_add
 
-SIZES = [(1, 1), (3, 5), (17, 64), (20, 131)]
+SIZES = [(1, 1), (3, 5), (17, 64), (20, 131), (6, 142), (5, 212)]  # columns go by 64
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
