@@ -6,9 +6,10 @@
 
 The input has 640x360 pixels (--size for others). All contenders of a scale take turns in every
 round, in the same precision and memory format, so that whatever slows the machine slows them all;
-medians of the time that passed and of the time that the cores worked. The peers (FSRCNN, VDSR,
-EDSR-baseline, SPAN with 48 channels) are written as plain convolutions and have no weights: they
-are there for their time, and their quality is what was published. Prints a table in Markdown,
+medians of the time that passed and of the time that the cores worked. Freed memory is kept, as
+the commands do. The peers (FSRCNN, VDSR, EDSR-baseline, SPAN with 48 channels) are written as
+plain convolutions and have no weights: they are there for their time, and their quality is what
+was published. Prints a table in Markdown,
 writes runs/inference.json and, where Set5 is at hand, runs/inference.svg, quality against time.
 """
 
@@ -41,6 +42,7 @@ from adapool_sr.evaluation import evaluate
 from adapool_sr.evaluation.papers import published
 from adapool_sr.files.writing import make_folder, write_whole
 from adapool_sr.inference.devices import has_fast_bfloat16
+from adapool_sr.inference.memory import reuse_memory
 from adapool_sr.models import checkpoint, registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -256,6 +258,7 @@ def main() -> None:
     add("--memory", action="store_true", help="measure the peak memory of tiny-x2 too")
     add("-o", "--output", type=Path, default=ROOT / "runs", help="default: runs")
     args = parser.parse_args()
+    reuse_memory()  # as the commands do
     torch.set_num_threads(available_cpus())
     precision: str = args.precision or ("bf16" if has_fast_bfloat16() else "fp32")
     places = [] if args.data is None else [args.data / "eval" / "Set5", args.data / "Set5"]
