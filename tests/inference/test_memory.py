@@ -80,9 +80,10 @@ def test_limits_of_control_groups_are_read_up_to_the_root(tmp_path: Path) -> Non
 def test_the_smaller_of_machine_and_group_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_group_bytes", lambda: [3 * GIB, 2 * GIB])
     monkeypatch.setattr(memory, "_machine_bytes", lambda _: 5 * GIB)
-    assert available_bytes(CPU) == 2 * GIB
+    monkeypatch.setattr(memory, "_kept_bytes", lambda: 5)
+    assert available_bytes(CPU) == 2 * GIB + 5
     monkeypatch.setattr(memory, "_machine_bytes", lambda _: 1 * GIB)
-    assert available_bytes(CPU) == 1 * GIB
+    assert available_bytes(CPU) == 1 * GIB + 5
 
 
 def test_available_memory_of_this_machine_is_read(tmp_path: Path) -> None:
