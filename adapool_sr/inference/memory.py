@@ -196,7 +196,7 @@ _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 _KEPT = 2**31 - 1  # bytes; mallopt takes an int
-_LARGEST = 1 << 30  # of a block that is kept
+_LARGEST = (1 << 30, 32 << 20)  # of a block that is kept: wished for, and what any glibc takes
 
 _reusing = False
 
@@ -230,13 +230,13 @@ def reuse_memory() -> bool:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch at its first large tensor
     mallopt = _libc("mallopt")
     if mallopt is not None and not _reusing:
+        # In this order: the second alone would stop glibc from raising the first by itself.
         # One arena: those of threads end at 64 MB, and what is larger would come from the system.
-        settings = (
-            (_M_MMAP_THRESHOLD, _LARGEST),
-            (_M_TRIM_THRESHOLD, _KEPT),
-            (_M_ARENA_MAX, 1),
+        _reusing = (
+            any(mallopt(_M_MMAP_THRESHOLD, largest) == 1 for largest in _LARGEST)
+            and mallopt(_M_TRIM_THRESHOLD, _KEPT) == 1
+            and mallopt(_M_ARENA_MAX, 1) == 1
         )
-        _reusing = all([mallopt(*setting) == 1 for setting in settings])
     return _reusing
 
 
