@@ -8,7 +8,8 @@ Every variant has the same network around its pooling, as many parameters as the
 steps, measured in turns with those of the others before anything trains. Runs of one seed see
 the same samples in the same order and start from the same weights where they have them in
 common, so that differences are taken within a seed. Each run is one thread; --jobs of them go
-side by side. Results are written after each run and finished ones skipped: a run that was
+side by side. With --device cuda a card makes the steps that the processor's budget holds, each a
+captured graph. Results are written after each run and finished ones skipped: a run that was
 stopped goes on where it was.
 
 Prints mean and spread of Y-PSNR on Set5, Set14 and the photos that the configuration holds back,
@@ -33,6 +34,7 @@ from typing import Any
 
 import torch
 from poolings import VARIANTS, Variant, draw, network_of, parameters_of
+from torch import Tensor
 
 from adapool_sr.data.folders import find_images
 from adapool_sr.data.modules import SRDataModule
@@ -52,6 +54,7 @@ NETWORK: dict[str, Any] = {"scale": 2, "widths": [16, 32], "blocks": [2, 2]}
 WARM_UP = 200
 RATE = 1e-3
 EXPANSION = 4  # as the shipped networks are trained
+BEFORE_CAPTURE = 20
 REMEDY = "name another --output"
 
 
@@ -59,7 +62,12 @@ class Trial:
     """A variant in training: network, optimizer, samples."""
 
     def __init__(
-        self, variant: Variant, settings: Mapping[str, Any], data: SRDataModule, seed: int
+        self,
+        variant: Variant,
+        settings: Mapping[str, Any],
+        data: SRDataModule,
+        seed: int,
+        device: str = "cpu",
     ) -> None:
         torch.manual_seed(seed)
         self.network = network_of(variant, settings)
@@ -69,9 +77,17 @@ class Trial:
         self.plain = copy.deepcopy(self.network)
         torch.manual_seed(seed)
         expand(self.network, EXPANSION)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = torch.device(device)
+        self.network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # A graph keeps what it was captured with but for what tensors hold: so must the rate.
+        self.rate = torch.tensor(RATE, device=self.device)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+            self.network.parameters(),
+            lr=self.rate,
+            betas=(0.9, 0.99),
+            weight_decay=0.0,
+            fused=True,
+            capturable=self.device.type == "cuda",
         )
         self.loss = with_luma(find_loss("l1"), 0.5)
         data.seed = seed
@@ -80,28 +96,59 @@ class Trial:
         self.ema = EMA(0.999)
         self.ema.averages = {k: v.clone() for k, v in plain_state(self.network).items()}
         self.done = 0
+        self.bf16 = fast_bf16()
+        self.batch: dict[str, Tensor] = {}
+        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.loss_now = torch.zeros(())
 
-    def step(self, total: int) -> float:
-        """One step of a schedule of ``total``; gives the loss."""
-        rate = RATE * learning_rate_factor(self.done, warmup=WARM_UP, total=total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def step(self, total: int) -> Tensor:
+        """One step of a schedule of ``total``; gives the loss, until the next step."""
+        self.rate.fill_(RATE * learning_rate_factor(self.done, warmup=WARM_UP, total=total))
         batch = self.rule.batch(self.done * self.batch_size, self.batch_size)
-        low, high = (batch[key].float().div_(255) for key in ("lr", "hr"))
+        if self.stream is None:
+            self.batch = batch
+            self._learn()
+            return self._averaging()
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            if not self.batch:
+                self.batch = {key: value.to(self.device) for key, value in batch.items()}
+            for key, value in batch.items():
+                self.batch[key].copy_(value)
+            # Networks as small as these are launched slower than they run: after some steps that
+            # let every library choose and allocate, a step is one captured graph.
+            if self.done < BEFORE_CAPTURE:
+                self._learn()
+            elif self.graph is None:
+                self.graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self.graph, stream=self.stream):
+                    self._learn()
+            if self.graph is not None:
+                self.graph.replay()
+            loss = self._averaging()
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return loss
+
+    def _learn(self) -> None:
+        low, high = (self.batch[key].float().div_(255) for key in ("lr", "hr"))
         low = low.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bf16()):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             result = self.network(low)
         loss = self.loss(result, high)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.loss_now = loss.detach()
+
+    def _averaging(self) -> Tensor:
         self.done += 1
         self.ema.update(plain_state(self.network), self.done)
-        return loss.item()
+        return self.loss_now
 
     def averaged(self) -> AdaPoolSR:
-        """The network with its averaged weights."""
+        """The network with its averaged weights, on the CPU."""
         self.plain.load_state_dict(self.ema.averages)
         return self.plain.eval()
 
@@ -148,26 +195,31 @@ def one_run(
     settings: Mapping[str, Any],
     words: Sequence[str],
     sets: Mapping[str, Path],
+    device: str,
 ) -> dict[str, Any]:
     """Train one variant and measure it."""
     data = build_data(words)
     data.setup("fit")
-    trial = Trial(VARIANTS[name], settings, data, seed)
+    trial = Trial(VARIANTS[name], settings, data, seed, device)
     begun = time.process_time()
-    losses = [trial.step(steps) for _ in range(steps)]
+    losses = []
+    for number in range(steps):
+        loss = trial.step(steps)
+        if number >= steps - max(1, steps // 20):
+            losses.append(loss.item())
     spent = time.process_time() - begun
     groups = [*picture_sets(dict(sets)), held_back(words)]
     table = measure(
         [Candidate.of(trial.averaged(), scale=trial.network.scale, precision="fp32")], groups
     )
-    last = losses[-max(1, steps // 20) :]
     return {
         "variant": name,
         "seed": seed,
         "steps": steps,
         "seconds": round(spent, 1),
         "parameters": parameters_of(trial.plain),
-        "loss": statistics.fmean(last),
+        "loss": statistics.fmean(losses),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "psnr": {row.set: row.psnr for row in table.rows},
     }
 
@@ -237,6 +289,7 @@ def _arguments() -> argparse.Namespace:
     add("--minutes", type=float, default=15.0, help="processor time of a run (default: 15)")
     add("--seeds", type=int, default=3, help="default: 3")
     add("--variants", default="", help="names or parts of them, with commas; default: all")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="what trains (default: cpu)")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="runs side by side")
     add("-o", "--output", type=Path, default=ROOT / "runs", help="default: runs")
     return parser.parse_args()
@@ -300,7 +353,7 @@ def _run(args: argparse.Namespace) -> int:
     state["variants"] = {name: asdict(VARIANTS[name]) for name in order}
     finished = {(run["variant"], run["seed"]) for run in state["runs"]}
     work = [
-        (name, seed, state["steps"][name], args.network, words, sets)
+        (name, seed, state["steps"][name], args.network, words, sets, args.device)
         for seed in range(1, args.seeds + 1)
         for name in order
         if (name, seed) not in finished

@@ -1,4 +1,4 @@
-"""``adapool-sr prepare``: checks a data set, fetches free photos, or shows training samples."""
+"""``adapool-sr prepare``: checks a data set, gets or draws a free one, or shows samples."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from adapool_sr.files.extras import require
 
 NAME = "prepare"
 HELP = (
-    "check a data set's folder, fetch free photos, or preview training samples\n\n"
+    "check a data set's folder, get free pictures, or preview training samples\n\n"
     "NAME is set5, set14, b100, urban100, manga109 (to evaluate on), div2k, flickr2k, bsds, t91\n"
-    "(to train on), or debian-photos, which is fetched: 0.7 GB, on Debian 12."
+    "(to train on), debian-photos, which is fetched: 0.7 GB, on Debian 12, or dead-leaves, which\n"
+    "is drawn: shapes over shapes in the colours and textures of a training's photos."
 )
 EXAMPLE = """\
 adapool-sr prepare div2k sets/DIV2K
 adapool-sr prepare debian-photos photos --no-copyleft
+adapool-sr prepare dead-leaves leaves -c configs/sr_x2_tiny.yaml --data.root photos
 adapool-sr prepare --preview 8 sheet.png -c configs/sr_x2_tiny.yaml --data.root photos"""
 
 __all__ = ["EXAMPLE", "HELP", "NAME", "add_arguments", "run"]
 
 SETS = ("set5", "set14", "b100", "urban100", "manga109", "div2k", "flickr2k", "bsds", "t91")
 FETCHED = "debian-photos"
+DRAWN = "dead-leaves"
+DRAWN_COUNT = 160
 
 _DATA_FLAGS = (
     ("root", "DIR", "folder of photos, or a list: '[DIR, DIR]'"),
@@ -35,6 +39,7 @@ _DATA_FLAGS = (
     ("holdout", "LIST", "patterns of file names to leave out"),
     ("seed", "N", "seed of the samples"),
 )
+_DRAWN_FLAGS = ("root", "holdout", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,11 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="the training's configuration, for --preview",
+        help="the training's configuration, for --preview and dead-leaves",
     )
     for key, metavar, text in _DATA_FLAGS:
         flag = f"--data.{key}".replace("_", "-")
         parser.add_argument(flag, dest=f"data.{key}", metavar=metavar, help=text)
+    parser.add_argument(
+        "--count",
+        type=positive_int,
+        metavar="N",
+        help=f"how many dead-leaves there shall be (default: {DRAWN_COUNT})",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.png")
 
 
@@ -68,29 +79,38 @@ def run(args: argparse.Namespace) -> int:
     """Check, fetch or draw.
 
     Raises:
-        UsageError: neither a set nor --preview is asked for, or both.
+        UsageError: neither a set nor --preview is asked for, or both, or a flag of another of them.
     """
+    if args.count is not None and (args.preview is not None or _set_name(args.name) != DRAWN):
+        raise UsageError("--count", f"belongs to {DRAWN}", "leave it out")
     if args.preview is not None:
         if args.name is not None:
             raise UsageError(args.name, "stands beside --preview", "give one of the two")
         return _preview(args)
     if args.name is None or args.folder is None:
         raise UsageError("NAME DIR", "are required", "see adapool-sr prepare --help")
+    name = _set_name(args.name)
+    if args.no_copyleft and name != FETCHED:
+        raise UsageError("--no-copyleft", f"belongs to {FETCHED}", "leave it out")
+    if name == DRAWN:
+        return _draw(args)
     if args.config or any(getattr(args, f"data.{key}") is not None for key, _, _ in _DATA_FLAGS):
-        raise UsageError("-c, --data.*", "belong to --preview", "leave them out")
-    name = args.name.lower().replace("_", "-")
+        raise UsageError("-c, --data.*", f"belong to --preview and {DRAWN}", "leave them out")
     if name == FETCHED:
         return _fetch(args)
-    if args.no_copyleft:
-        raise UsageError("--no-copyleft", f"belongs to {FETCHED}", "leave it out")
     if name not in SETS:
         import difflib
 
-        near = difflib.get_close_matches(name, (*SETS, FETCHED), n=1)
-        known = ", ".join((*SETS, FETCHED))
+        every = (*SETS, FETCHED, DRAWN)
+        near = difflib.get_close_matches(name, every, n=1)
+        known = ", ".join(every)
         remedy = f"did you mean {near[0]}?" if near else f"one of: {known}"
         raise UsageError(args.name, "is no known set", remedy)
     return _check(name, args.folder, args.quiet)
+
+
+def _set_name(given: str | None) -> str:
+    return (given or "").lower().replace("_", "-")
 
 
 def _check(name: str, folder: Path, quiet: bool) -> int:
@@ -128,6 +148,42 @@ def _fetch(args: argparse.Namespace) -> int:
     return 0 if not troubles else 3 if done else 1
 
 
+def _draw(args: argparse.Namespace) -> int:
+    for key, _, _ in _DATA_FLAGS:
+        if key not in _DRAWN_FLAGS and getattr(args, f"data.{key}") is not None:
+            flag = f"--data.{key}".replace("_", "-")
+            raise UsageError(flag, "belongs to --preview", "leave it out")
+    words = _training_words(args, f"adapool-sr prepare {DRAWN}")
+
+    from tqdm import tqdm
+
+    from adapool_sr.data.folders import find_images
+    from adapool_sr.data.leaves import write_leaves
+    from adapool_sr.training.main import build_data
+
+    data = build_data(words)
+    photos = find_images(data.root, data.holdout)[0]
+    count = args.count or DRAWN_COUNT
+    silent = args.quiet or not sys.stderr.isatty()
+    with tqdm(total=count, unit="picture", disable=silent, leave=False) as bar:
+        written = write_leaves(args.folder, photos, count, data.seed or 0, bar.update)
+    if not args.quiet:
+        kept = f", {count - written} stood there" if written < count else ""
+        print(f"{args.folder}: {written} pictures drawn{kept}")
+    return 0
+
+
+def _training_words(args: argparse.Namespace, command: str) -> list[str]:
+    """The configuration's words as ``fit`` takes them."""
+    require(command, "train", "lightning", "jsonargparse", "tensorboard")
+    words = [word for path in args.config for word in ("--config", path)]
+    for key, _, _ in _DATA_FLAGS:
+        value = getattr(args, f"data.{key}")
+        if value is not None:
+            words.append(f"--data.{key}={value}")
+    return words
+
+
 def _preview(args: argparse.Namespace) -> int:
     from adapool_sr.files.errors import OutputExistsError
     from adapool_sr.files.writing import check_writable, whole
@@ -142,12 +198,7 @@ def _preview(args: argparse.Namespace) -> int:
     check_writable(out)
     if out.exists() and not args.overwrite:
         raise OutputExistsError(str(out), "exists", "choose another name or --overwrite")
-    require("adapool-sr prepare --preview", "train", "lightning", "jsonargparse", "tensorboard")
-    words = [word for path in args.config for word in ("--config", path)]
-    for key, _, _ in _DATA_FLAGS:
-        value = getattr(args, f"data.{key}")
-        if value is not None:
-            words.append(f"--data.{key}={value}")
+    words = _training_words(args, "adapool-sr prepare --preview")
 
     from adapool_sr.data.preview import sheet
     from adapool_sr.training.main import build_data

@@ -9,6 +9,7 @@ differentiable layer of a network.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -84,11 +85,24 @@ def enlarging_taps(scale: int) -> Tensor:
 def _enlarge(x: Tensor, scale: int) -> Tensor:
     channels = x.shape[1]
     work = torch.float64 if x.dtype == torch.float64 else torch.float32
-    phase = enlarging_taps(scale).to(x.device, work)
+    # On the CPU forming them anew costs nothing; to a card they would be copied at every call, and
+    # the program would wait for it. A compiler is to see them formed.
+    kept = x.device.type == "cuda" and not torch.compiler.is_compiling()
+    phase = (_kept_taps if kept else _taps)(scale, x.device, work)
     kernel = phase[:, None, :, None] * phase[None, :, None, :]
     weight = kernel.reshape(scale * scale, 1, 5, 5).repeat(channels, 1, 1, 1)
     padded = F.pad(x.to(work), (2, 2, 2, 2), mode="replicate")
     return F.pixel_shuffle(F.conv2d(padded, weight, groups=channels), scale).to(x.dtype)
+
+
+def _taps(scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return enlarging_taps(scale).to(device, dtype)
+
+
+@cache
+def _kept_taps(scale: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # else no gradient could pass them later
+        return _taps(scale, device, dtype)
 
 
 def imresize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import cast
 
 import torch
@@ -116,9 +117,14 @@ def with_luma(loss: Loss, weight: float) -> Loss:
 
 
 def _luma(rgb: Tensor) -> Tensor:
+    return torch.einsum("nchw,c->nhw", rgb.float(), _luma_shares(rgb.device)).unsqueeze(1)
+
+
+@cache  # a card would wait for the copy at every step
+def _luma_shares(device: torch.device) -> Tensor:
     # Of the range 0..1 here, not 16..235: shares of red, green and blue that sum to 1.
-    shares = rgb.new_tensor([65.481, 128.553, 24.966], dtype=torch.float32)
-    return torch.einsum("nchw,c->nhw", rgb.float(), shares / shares.sum()).unsqueeze(1)
+    shares = torch.tensor([65.481, 128.553, 24.966], device=device)
+    return shares / shares.sum()
 
 
 LOSSES: dict[str, Loss] = {
