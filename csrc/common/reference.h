@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #include <array>
 #include <string>
@@ -18,7 +19,7 @@ auto reference(const char* name, const Arguments&... arguments) {
   constexpr size_t kSize = sizeof...(Arguments) > kResults ? sizeof...(Arguments) : kResults;
   std::array<StableIValue, kSize> stack{torch::stable::detail::from(arguments)...};
   const std::string full_name = std::string("adapool_reference::") + name;
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       torch_call_dispatcher(full_name.c_str(), "", stack.data(), TORCH_ABI_VERSION));
   const auto take = [&stack](size_t i) {
     return torch::stable::detail::to<torch::stable::Tensor>(stack[i]);

@@ -112,7 +112,7 @@ inline Tensor new_tensor(const Shape& sizes, Format format, ScalarType type) {
                         : type == ScalarType::Double   ? aoti_torch_dtype_float64()
                         : type == ScalarType::BFloat16 ? aoti_torch_dtype_bfloat16()
                                                        : aoti_torch_dtype_float16();
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       sizes.dims, sizes.of, strides.of, dtype, aoti_torch_device_type_cpu(), 0, &handle));
   Tensor result(handle);
   ask_for_huge_pages(result);

@@ -48,7 +48,7 @@ inline int64_t most_items() { return kMostItems; }
 // Makes the tensor's device the current one for a while, and finds its current stream.
 struct Queue {
   explicit Queue(const Tensor& t) : guard(t.get_device_index()) {
-    STABLE_TORCH_ERROR_CODE_CHECK(
+    TORCH_ERROR_CODE_CHECK(
         aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
   }
   torch::stable::accelerator::DeviceGuard guard;

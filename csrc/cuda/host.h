@@ -119,7 +119,7 @@ inline bool is_channels_last(const Tensor& t) {
 inline Tensor new_strided(const Tensor& like, const IntList& sizes, const IntList& strides,
                           int32_t type) {
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
       static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(), type, device_type(),
       device_index(like), &handle));
   const Tensor result(handle);
