@@ -131,14 +131,16 @@ def strides(t: Tensor) -> list[int]:
     return [s for s, n in zip(t.stride(), t.shape, strict=True) if n > 1]
 
 
-def assert_near(name: str, got: list[Tensor], wanted: list[Tensor], note: object) -> None:
+def assert_near(
+    name: str, got: list[Tensor], wanted: list[Tensor], note: object, idw_factor: float = IDW_FACTOR
+) -> None:
     """Shapes, dtypes and strides the same, values by :data:`TOLERANCE`."""
     assert len(got) == len(wanted)
     for a, b in zip(got, wanted, strict=True):
         assert (a.shape, a.dtype, strides(a)) == (b.shape, b.dtype, strides(b)), (name, note)
         if not a.numel():
             continue
-        tolerance = TOLERANCE[got[0].dtype] * (IDW_FACTOR if name == "idw_pool_backward" else 1)
+        tolerance = TOLERANCE[got[0].dtype] * (idw_factor if name == "idw_pool_backward" else 1)
         worst = (a.double() - b.double()).abs().max() / b.double().abs().max().clamp(min=1)
         assert worst <= tolerance, (name, float(worst), note)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from pooling_calls import (
     EXTREMES,
     FORMATS,
     GEOMETRIES,
+    IDW_FACTOR,
     PAIRS,
     TOLERANCE,
     Maps,
@@ -93,7 +95,9 @@ def test_wide_accesses_equal_the_reference(layout: str, dtype: torch.dtype) -> N
         maps = Maps(window, size, dtype, FORMATS[layout], 3, channels, beta, relu, "cuda")
         for name, arguments in maps.calls():
             wanted = run(reference, name, arguments)
-            assert_near(name, run(native, name, arguments), wanted, (size, beta))
+            # Among 400,000 windows are some whose values lie so near their mean that float32 itself
+            # is 5e-4 from float64, on the CPU too; a device rounds in another order.
+            assert_near(name, run(native, name, arguments), wanted, (size, beta), 10 * IDW_FACTOR)
 
 
 @pytest.mark.parametrize("layout", FORMATS)
@@ -181,8 +185,10 @@ def test_nothing_waits_for_the_device() -> None:
     for call in calls:
         run(native, *call)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is a prototype, it says
+            torch.cuda.set_sync_debug_mode("error")
         for call in calls:
             run(native, *call)
         sleep(500_000_000)
