@@ -94,7 +94,10 @@ class Degradation:
         ]
         second, final = settings.second, settings.final
         resize = _draw_resize(second.resize, random, (height, width))
-        to_size: Step | None = _resize_step(_kind(random), height, width, "to size")
+        # No draw where it can't matter: samples stay what they were before the setting was there.
+        exact = final.bicubic > 0 and random.random() < final.bicubic
+        kind = "bicubic" if exact else _kind(random)
+        to_size: Step | None = _resize_step(kind, height, width, "to size")
         if self.scale == 1 and steps[1] is resize is None:
             to_size = None  # it has the size already
         steps += [

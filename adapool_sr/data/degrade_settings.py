@@ -128,10 +128,14 @@ class Final:
     """The end: resize to the LR size and perhaps an ideal low-pass, before or after the JPEG.
 
     Attributes:
+        bicubic: chance that the resize is MATLAB's bicubic, before bicubic, bilinear or area are
+            drawn, each as likely. OpenCV's bilinear looks at four pixels only and aliases when it
+            shrinks by more than 2.
         sinc: chance of the low-pass, the ringing that sharpening leaves.
         jpeg_last: chance that the JPEG comes last, so that its 8x8 blocks show; else the resize.
     """
 
+    bicubic: float = 0.0
     sinc: float = 0.1
     jpeg_last: float = 0.8
 
