@@ -25,7 +25,7 @@ COMMANDS = {
     "fit": "train a model",
     "evaluate": "measure a model on folders of high-resolution pictures, against bicubic",
     "export": "write a model as safetensors, ONNX or torch.export",
-    "prepare": "check a data set's folder, fetch free photos, or preview training samples",
+    "prepare": "check a data set's folder, get free pictures, or preview training samples",
     "models": "list the models that ship",
     "app": "open a page in the browser that makes pictures larger",
     "info": "say versions, devices, and which kernels run and why",

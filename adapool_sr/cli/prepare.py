@@ -37,7 +37,7 @@ _DATA_FLAGS = (
     ("scale", "N", "the factor"),
     ("patch_size", "N", "side of a patch of the high resolution"),
     ("holdout", "LIST", "patterns of file names to leave out"),
-    ("seed", "N", "seed of the samples"),
+    ("seed", "N", "seed of the samples or of the drawing"),
 )
 _DRAWN_FLAGS = ("root", "holdout", "seed")
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--count",
         type=positive_int,
         metavar="N",
-        help=f"how many dead-leaves there shall be (default: {DRAWN_COUNT})",
+        help=f"how many pictures of {DRAWN} there shall be (default: {DRAWN_COUNT})",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT.png")
 
@@ -81,36 +81,52 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: neither a set nor --preview is asked for, or both, or a flag of another of them.
     """
-    if args.count is not None and (args.preview is not None or _set_name(args.name) != DRAWN):
-        raise UsageError("--count", f"belongs to {DRAWN}", "leave it out")
     if args.preview is not None:
         if args.name is not None:
             raise UsageError(args.name, "stands beside --preview", "give one of the two")
+        _refuse_flags_of_others(args, "")
         return _preview(args)
     if args.name is None or args.folder is None:
         raise UsageError("NAME DIR", "are required", "see adapool-sr prepare --help")
     name = _set_name(args.name)
-    if args.no_copyleft and name != FETCHED:
-        raise UsageError("--no-copyleft", f"belongs to {FETCHED}", "leave it out")
+    _refuse_flags_of_others(args, name)
     if name == DRAWN:
         return _draw(args)
-    if args.config or any(getattr(args, f"data.{key}") is not None for key, _, _ in _DATA_FLAGS):
-        raise UsageError("-c, --data.*", f"belong to --preview and {DRAWN}", "leave them out")
     if name == FETCHED:
         return _fetch(args)
-    if name not in SETS:
-        import difflib
-
-        every = (*SETS, FETCHED, DRAWN)
-        near = difflib.get_close_matches(name, every, n=1)
-        known = ", ".join(every)
-        remedy = f"did you mean {near[0]}?" if near else f"one of: {known}"
-        raise UsageError(args.name, "is no known set", remedy)
     return _check(name, args.folder, args.quiet)
 
 
-def _set_name(given: str | None) -> str:
-    return (given or "").lower().replace("_", "-")
+def _set_name(given: str) -> str:
+    """The set's name as it is known."""
+    name = given.lower().replace("_", "-")
+    every = (*SETS, FETCHED, DRAWN)
+    if name not in every:
+        import difflib
+
+        near = difflib.get_close_matches(name, every, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"one of: {', '.join(every)}"
+        raise UsageError(given, "is no known set", remedy)
+    return name
+
+
+def _refuse_flags_of_others(args: argparse.Namespace, name: str) -> None:
+    """Refuse the flags that say nothing about this set, or with no name about --preview."""
+    if args.no_copyleft and name != FETCHED:
+        raise UsageError("--no-copyleft", f"belongs to {FETCHED}", "leave it out")
+    if args.count is not None and name != DRAWN:
+        raise UsageError("--count", f"belongs to {DRAWN}", "leave it out")
+    if args.overwrite and name:
+        raise UsageError("--overwrite", "belongs to --preview", "leave it out")
+    if not name:
+        return
+    given = [key for key, _, _ in _DATA_FLAGS if getattr(args, f"data.{key}") is not None]
+    if name != DRAWN and (args.config or given):
+        raise UsageError("-c, --data.*", f"belong to --preview and {DRAWN}", "leave them out")
+    for key in given:
+        if key not in _DRAWN_FLAGS:
+            flag = f"--data.{key}".replace("_", "-")
+            raise UsageError(flag, "belongs to --preview", "leave it out")
 
 
 def _check(name: str, folder: Path, quiet: bool) -> int:
@@ -149,20 +165,17 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _draw(args: argparse.Namespace) -> int:
-    for key, _, _ in _DATA_FLAGS:
-        if key not in _DRAWN_FLAGS and getattr(args, f"data.{key}") is not None:
-            flag = f"--data.{key}".replace("_", "-")
-            raise UsageError(flag, "belongs to --preview", "leave it out")
     words = _training_words(args, f"adapool-sr prepare {DRAWN}")
 
     from tqdm import tqdm
 
-    from adapool_sr.data.folders import find_images
+    from adapool_sr.data.folders import find_images, refuse_evaluation_pictures
     from adapool_sr.data.leaves import write_leaves
     from adapool_sr.training.main import build_data
 
     data = build_data(words)
     photos = find_images(data.root, data.holdout)[0]
+    refuse_evaluation_pictures(photos)
     count = args.count or DRAWN_COUNT
     silent = args.quiet or not sys.stderr.isatty()
     with tqdm(total=count, unit="picture", disable=silent, leave=False) as bar:

@@ -1,8 +1,10 @@
 """Dead leaves: drawn pictures of shapes that lie over one another, as training photos.
 
-Sizes fall off by a power law, as those of things in photos do (Lee, Mumford and Huang 2001, IJCV
-41); restoration networks learn from such pictures nearly what photos teach (Achddou, Gousseau and
-Ladjal 2021, "Synthetic images as a regularity prior for image restoration neural networks").
+Sizes fall off by a power law, as those of things in photos do (Lee, Mumford and Huang, "Occlusion
+models for natural images: a statistical study of a scale-invariant dead leaves model", IJCV 41,
+2001); restoration networks learn from such pictures nearly what photos teach (Achddou, Gousseau
+and Ladjal, "Synthetic images as a regularity prior for image restoration neural networks", SSVM
+2021).
 Shapes here have edges, corners, thin lines and letters, and are filled with colours, gradients,
 stripes, checks and enlarged pieces of given photos: much of what photos of landscapes lack.
 """
@@ -90,13 +92,14 @@ class _Canvas:
     # -- what fills a shape -----------------------------------------------------------------------
 
     def _photo(self) -> Pixels:
-        return self.photos[self.random.integers(len(self.photos))]
+        return self.photos[int(self.random.integers(len(self.photos)))]
 
     def _colour(self) -> Floats:
         photo = self._photo()
         height, width = photo.shape[:2]
         place = self.random.integers(height), self.random.integers(width)
-        return photo[place].astype(np.float32)
+        colour: Floats = photo[place].astype(np.float32)
+        return colour
 
     def _fill(self, height: int, width: int) -> Floats:
         """A colour, a gradient, stripes or checks, or a photo's texture: (height, width, 3)."""
@@ -107,12 +110,12 @@ class _Canvas:
             return self._texture(height, width)
         angle = self.random.random() * 2 * math.pi
         across, down = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-        along = math.cos(angle) * across[None] + math.sin(angle) * down[:, None]
+        along: Floats = math.cos(angle) * across[None] + math.sin(angle) * down[:, None]
         if kind < 0.5:
             along -= along.min()
             share = along / max(1.0, float(along.max()))
         else:
-            aside = math.cos(angle) * down[:, None] - math.sin(angle) * across[None]
+            aside: Floats = math.cos(angle) * down[:, None] - math.sin(angle) * across[None]
             share = self._stripes(along, aside)
         first, second = self._colour(), self._colour()
         filled: Floats = first + share[..., None] * (second - first)
@@ -141,7 +144,8 @@ class _Canvas:
         beyond = max(0, height - len(large)), max(0, width - large.shape[1])
         if any(beyond):
             large = np.pad(large, ((0, beyond[0]), (0, beyond[1]), (0, 0)), mode="symmetric")
-        return large[:height, :width].astype(np.float32)
+        filled: Floats = large[:height, :width].astype(np.float32)
+        return filled
 
     # -- shapes -----------------------------------------------------------------------------------
 
@@ -190,24 +194,26 @@ class _Canvas:
     def _letters(self, mask: Pixels, radius: float) -> None:
         random, side = self.random, len(mask)
         height = max(8, int(radius * random.uniform(0.3, 1)))
-        rows = ["".join(map(chr, random.integers(33, 127, random.integers(2, 14))))]
-        rows += ["".join(map(chr, random.integers(33, 127, random.integers(2, 14))))
-                 for _ in range(random.integers(0, 3))]
+        rows = [self._word()]
+        rows += [self._word() for _ in range(random.integers(0, 3))]
         left, top = int(side * random.uniform(0, 0.2)), int(side * random.uniform(0, 0.4))
         if random.random() < 0.5:
             written = Image.fromarray(mask)
-            font = ImageFont.load_default(height)
-            ImageDraw.Draw(written).text((left, top), "\n".join(rows), fill=255, font=font)
+            type_face = ImageFont.load_default(height)
+            ImageDraw.Draw(written).text((left, top), "\n".join(rows), fill=255, font=type_face)
             mask[:] = np.asarray(written)
         else:
-            font = int(random.choice(_HERSHEY))
+            strokes = int(random.choice(_HERSHEY))
             thick = max(1, int(height * random.uniform(0.05, 0.2)))
             for row, text in enumerate(rows):
                 place = (left, top + int(1.3 * height * (row + 1)))
-                cv2.putText(mask, text, place, font, height / 22, 255, thick, cv2.LINE_AA)
+                cv2.putText(mask, text, place, strokes, height / 22, 255, thick, cv2.LINE_AA)
         if random.random() < 0.3:
             turn = cv2.getRotationMatrix2D((side / 2, side / 2), random.uniform(-90, 90), 1.0)
             mask[:] = cv2.warpAffine(mask, turn, (side, side), flags=cv2.INTER_LINEAR)
+
+    def _word(self) -> str:
+        return "".join(map(chr, self.random.integers(33, 127, self.random.integers(2, 14))))
 
 
 def write_leaves(
@@ -221,15 +227,17 @@ def write_leaves(
 
     Args:
         folder: made if need be.
-        photos: files, at least one, for colours and textures; of many some.
+        photos: files, at least one, for colours and textures; of many some serve, and
+            their order matters.
         count: how many pictures there shall be.
         seed: other pictures for another seed.
-        on_written: called after each, whether it was written or kept.
+        on_written: called after each, whether it was written or kept, in the caller's thread.
 
     Returns:
         How many were written now.
 
     Raises:
+        MissingFileError: a photo that is not there.
         UnreadableFileError: a photo that cannot be read.
         UnwritableFileError: the folder cannot be written to.
     """
@@ -248,11 +256,13 @@ def write_leaves(
         picture = Image.fromarray(leaves.picture(number))
         with whole(names[number]) as file:
             picture.save(file, "PNG")
-        on_written()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 16))
+    try:
         for _ in pool.map(write, missing):
-            pass
+            on_written()
+    finally:  # a full disk, or Ctrl-C: end what is being drawn, don't draw the others first
+        pool.shutdown(cancel_futures=True)
     return len(missing)
 
 

@@ -154,6 +154,8 @@ class SRDataModule(L.LightningDataModule):
             why = f"must be a multiple of the scale {self.scale}, got {self.patch_size}"
             remedy = f"use {max(1, self.patch_size // self.scale) * self.scale}"
             raise ConfigError("data.patch_size", why, remedy)
+        if self.seed is not None and not 0 <= self.seed < 2**64:
+            raise ConfigError("data.seed", f"must be 0 to 2**64 - 1, got {self.seed}")
         self._check_lr()
         for shrink in self.shrinks:
             if not 0 < shrink < 1:

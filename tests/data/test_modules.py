@@ -233,6 +233,8 @@ def test_pictures_are_read_once(photo_dir: Path) -> None:
         ({"scale": 3, "patch_size": 100}, r"data\.patch_size: .* scale 3, got 100; use 99"),
         ({"batch_size": 0}, r"data\.batch_size: must be at least 1"),
         ({"workers": -1}, r"data\.workers: must be 0 or more, got -1"),
+        ({"seed": -1}, r"data\.seed: must be 0 to 2\*\*64 - 1, got -1"),
+        ({"seed": 2**64}, r"data\.seed: must be 0 to 2\*\*64 - 1, got 18446744073709551616"),
         ({"weights": {"a*": 0.0}}, r"data\.weights\.a\*: must be above 0.*data\.holdout"),
     ],
 )
