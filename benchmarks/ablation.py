@@ -98,7 +98,7 @@ class Trial:
         self.done = 0
         self.bf16 = fast_bf16()
         self.batch: dict[str, Tensor] = {}
-        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        self.stream: Any = None if self.device.type == "cpu" else torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.graph: torch.cuda.CUDAGraph | None = None
         self.loss_now = torch.zeros(())
 

@@ -247,7 +247,7 @@ class Engine:
                 )
             if x.shape[0] == 1:  # three equal channels went in
                 core = core.mean(0, keepdim=True)
-            # Rounded where it is: a quarter of the bytes leave the device, and the host has less to do.
+            # Rounded where it is: a quarter of the bytes leave the device.
             kept.append((as_dtype(core, dtype) if dtype == torch.uint8 else core).cpu())
         return kept
 
