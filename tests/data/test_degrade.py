@@ -194,6 +194,17 @@ def test_recipes_say_every_step() -> None:
                                                             "JPEG 63 4:2:0"]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("bicubic", "least", "most"), [(0.0, 20, 60), (0.9, 100, 119), (1.0, 120, 120)]
+)
+def test_the_last_shrink_is_bicubic_as_often_as_asked(
+    bicubic: float, least: int, most: int
+) -> None:
+    degradation = Degradation(settings(final={"sinc": 0, "bicubic": bicubic}), 4)
+    words = [degradation.draw(np.random.default_rng(k), 24, 24).words for k in range(120)]
+    assert least <= words.count(["bicubic to size"]) <= most
+
+
 def test_whole_photos_are_degraded_alike_every_time() -> None:
     pair = pair_of(photo()[:, :64, :96], 2)
     degradation = Degradation(settings(jpeg={"chance": 1, "quality": 30}), 2)
