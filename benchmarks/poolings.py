@@ -162,3 +162,6 @@ def draw(network: AdaPoolSR, seed: int) -> None:
             torch.manual_seed(seed * 1_000_003 + sum(map(ord, name)))
             if network.config["block"] == "residual" or not name.startswith("bodies"):
                 module.reset_parameters()
+    with torch.no_grad():
+        for name, scale in network.scales().items():
+            network.get_parameter(name).mul_(scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from adapool_sr.imaging.resize import enlarge, enlarging_taps
 from adapool_sr.nn import AdaPool2d, AdaUnpool2d
-from adapool_sr.nn.blocks import BLOCKS, conv3x3
+from adapool_sr.nn.blocks import BLOCKS, ContrastConv2d, conv3x3
 from adapool_sr.ops.enlarge import enlarge_add
 
 __all__ = ["AdaPoolSR"]
+
+HEADS: dict[str, Callable[[int, int], nn.Conv2d]] = {"plain": conv3x3, "contrast": ContrastConv2d}
+"""The first convolutions by the name that a configuration uses."""
 
 
 class AdaPoolSR(nn.Module):
@@ -40,9 +43,15 @@ class AdaPoolSR(nn.Module):
         encoder: blocks before each pooling; none by default.
         block: "residual" (EDSR's, an addition each) or "plain" (two convolutions in a row, which
             start as the identity and need no addition).
+        head: "plain", or "contrast": the first convolution's filters sum to zero, so that what is
+            pooled are edges, not brightness (:class:`~adapool_sr.nn.blocks.ContrastConv2d`).
+        sharpness: how much larger than PyTorch's start makes it the map is that AdaPool sees. Its
+            weights are exponentials: at 1 they lie within some percent of each other, AdaPool is
+            an average and AdaUnpool a repetition. What reads the map starts as much smaller, and
+            training with ``expand`` keeps the steps of both in proportion. A power of two is exact.
 
     Raises:
-        ValueError: for a scale, width, number of blocks or β kind that is not allowed.
+        ValueError: for a scale, width, number of blocks, sharpness or kind that is not allowed.
 
     Example:
         >>> net = AdaPoolSR(scale=2, widths=(8, 12), blocks=(0, 1))
@@ -59,10 +68,16 @@ class AdaPoolSR(nn.Module):
         beta: str = "channel",
         encoder: Sequence[int] | None = None,
         block: str = "residual",
+        head: str = "plain",
+        sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         encoder = [0] * (len(widths) - 1) if encoder is None else list(encoder)
         _check(scale, widths, blocks, beta, encoder, block)
+        if head not in HEADS:
+            raise ValueError(f"head: got {head!r}, must be one of {', '.join(map(repr, HEADS))}")
+        if not 0 < sharpness < float("inf"):
+            raise ValueError(f"sharpness: got {sharpness}, must be positive")
         self.scale = scale
         self.config: dict[str, Any] = {
             "scale": scale,
@@ -72,11 +87,13 @@ class AdaPoolSR(nn.Module):
             "beta": beta,
             "encoder": encoder,
             "block": block,
+            "head": head,
+            "sharpness": sharpness,
         }
         self.skip = skip
         levels = len(widths) - 1
         self.size_multiple = 2**levels
-        self.head = conv3x3(3, widths[0])
+        self.head = HEADS[head](3, widths[0])
         self.pools = nn.ModuleList()
         self.betas = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -103,6 +120,9 @@ class AdaPoolSR(nn.Module):
         # A residual that starts at zero: the first step already has bicubic's quality.
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for name, factor in self.scales().items():
+                self.get_parameter(name).mul_(factor)
         # No buffer: a network that is cast to bfloat16 must still enlarge its input exactly.
         self._taps = enlarging_taps(scale).float()
         self.receptive_radius = _receptive_radius(blocks, encoder)
@@ -125,6 +145,35 @@ class AdaPoolSR(nn.Module):
                 return enlarge_add(lr, residual, self._taps)
             shuffled = F.pixel_shuffle(residual, self.scale)
             return enlarge(lr, self.scale) + shuffled.to(lr.dtype)
+
+    def scales(self) -> dict[str, float]:
+        """By how much ``sharpness`` makes which parameters larger; those at 1 are left out.
+
+        What makes the maps that are pooled is made larger, what reads them smaller: on the way
+        from one convolution to the next only AdaPool's weights change.
+        """
+        up, down = self.config["sharpness"], 1 / self.config["sharpness"]
+        scales = {"head.weight": up}
+        biases = ["head"]
+        for level, encoder in enumerate(self.encoders):
+            last = level == len(self.encoders) - 1
+            biases += [
+                f"encoders.{level}.{name}"
+                for name, module in encoder.named_modules()
+                if isinstance(module, nn.Conv2d)
+            ]
+            if last:
+                scales[f"downs.{level}.weight"] = down
+            else:  # its own map is pooled again
+                biases.append(f"downs.{level}")
+            if self.config["beta"] == "map":
+                scales[f"betas.{level}.weight"] = down
+            if self.skip:  # both terms of a sum must be of one size
+                scales[f"projections.{level}.weight"] = up
+                biases.append(f"projections.{level}")
+                scales[f"fuses.{level}.weight"] = down
+        scales.update({f"{name}.bias": up for name in biases})
+        return {name: scale for name, scale in scales.items() if scale != 1}
 
     def _beta(self, level: int, x: Tensor) -> Tensor:
         """β of a level's pooling: a parameter, or (N, 1, h, w) predicted from the windows' means.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BLOCKS", "PlainBlock", "ResidualBlock", "conv3x3"]
+__all__ = ["BLOCKS", "ContrastConv2d", "PlainBlock", "ResidualBlock", "conv3x3"]
 
 START_NOISE = 0.5  # of PyTorch's own random start, beside the identity
 
@@ -13,6 +14,29 @@ START_NOISE = 0.5  # of PyTorch's own random start, beside the identity
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """3x3 convolution with bias that keeps the size (zeros outside the image)."""
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+class ContrastConv2d(nn.Conv2d):
+    """3x3 convolution that sees contrast, not brightness; it keeps the size.
+
+    From each filter its mean over the nine taps is taken, for each input channel, so that a flat
+    area gives the bias alone; outside the image its border goes on, which is no edge. Weights of
+    any mean may be loaded.
+
+    Args:
+        in_channels: of the input (N, in_channels, H, W).
+        out_channels: of the output (N, out_channels, H, W), in the weights' dtype.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve."""
+        # In float32: what bfloat16 rounds of a mean would be brightness again.
+        weight = self.weight if self.weight.dtype == torch.float64 else self.weight.float()
+        weight = (weight - weight.mean((2, 3), keepdim=True)).to(self.weight.dtype)
+        return F.conv2d(F.pad(input, (1, 1, 1, 1), mode="replicate"), weight, self.bias)
 
 
 class ResidualBlock(nn.Module):

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["Expansion", "expand", "plain_state"]
+from adapool_sr.models import AdaPoolSR
+
+__all__ = ["Expansion", "Scaled", "expand", "plain_state"]
 
 
 class Expansion(nn.Module):
@@ -27,10 +29,14 @@ class Expansion(nn.Module):
         out_channels: of the convolution.
         factor: the wide form has ``factor · out_channels`` channels.
         side: of the kernel.
+        scale: the weight trained is that of the network divided by this.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, factor: int, side: int = 3) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, factor: int, side: int = 3, scale: float = 1.0
+    ) -> None:
         super().__init__()
+        self.scale = scale
         wide = factor * out_channels
         self.wide = nn.Parameter(torch.empty(wide, in_channels * side * side))
         self.narrow = nn.Parameter(torch.zeros(out_channels, wide))
@@ -39,11 +45,34 @@ class Expansion(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """(out, in, side, side) → the same shape, float32 whatever autocast says."""
         with torch.autocast(weight.device.type, enabled=False):
-            return weight + (self.narrow @ self.wide).view_as(weight)
+            return self.scale * (weight + (self.narrow @ self.wide).view_as(weight))
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What to begin with for a weight."""
+        return weight / self.scale
+
+
+class Scaled(nn.Module):
+    """The parametrization: tensor ↦ scale · tensor, so that a step changes it in proportion."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """Any shape → the same."""
+        return self.scale * tensor
+
+    def right_inverse(self, tensor: Tensor) -> Tensor:
+        """What to begin with for a tensor."""
+        return tensor / self.scale
 
 
 def expand(network: nn.Module, factor: int) -> int:
     """Give every 3x3 convolution of a network its wide form; its function stays as it is.
+
+    Parameters that the network's ``scales()`` names, if it has any, train at the size they would
+    have without.
 
     Args:
         network: changed in place; saved weights are then those of :func:`plain_state`.
@@ -52,12 +81,17 @@ def expand(network: nn.Module, factor: int) -> int:
     Returns:
         How many convolutions were changed.
     """
+    scales: dict[str, float] = network.scales() if isinstance(network, AdaPoolSR) else {}
     count = 0
-    for module in list(network.modules()):
+    for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
-            added = Expansion(module.in_channels, module.out_channels, factor)
+            scale = scales.pop(f"{name}.weight", 1.0)
+            added = Expansion(module.in_channels, module.out_channels, factor, scale=scale)
             parametrize.register_parametrization(module, "weight", added)
             count += 1
+    for path, scale in scales.items():
+        place, _, name = path.rpartition(".")
+        parametrize.register_parametrization(network.get_submodule(place), name, Scaled(scale))
     return count
 
 
@@ -71,8 +105,8 @@ def plain_state(network: nn.Module) -> dict[str, Tensor]:
     for name, tensor in network.state_dict().items():
         if ".parametrizations." not in name:
             state[name] = tensor.detach()
-        elif name.endswith(".parametrizations.weight.original"):
-            place = name.removesuffix(".parametrizations.weight.original")
-            module = cast(nn.Conv2d, network.get_submodule(place))
-            state[f"{place}.weight"] = module.weight.detach()
+        elif name.endswith(".original"):
+            place, _, tensor_name = name.removesuffix(".original").partition(".parametrizations.")
+            made = cast(Tensor, getattr(network.get_submodule(place), tensor_name))
+            state[f"{place}.{tensor_name}"] = made.detach()
     return state

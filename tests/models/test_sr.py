@@ -6,7 +6,7 @@ import torch
 
 from adapool_sr.imaging.resize import enlarge
 from adapool_sr.models import AdaPoolSR
-from adapool_sr.nn.blocks import PlainBlock, ResidualBlock
+from adapool_sr.nn.blocks import ContrastConv2d, PlainBlock, ResidualBlock
 
 SHAPES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]] = [
     ((6, 8), (0, 1), None),
@@ -111,7 +111,9 @@ def test_bfloat16_weights_keep_the_enlarged_input_in_float32() -> None:
 
 
 def test_constructor_arguments_are_kept_and_make_the_same_network() -> None:
-    network = AdaPoolSR(3, (4, 6, 8), (1, 0, 2), False, "map", encoder=(0, 1), block="plain")
+    network = AdaPoolSR(
+        3, (4, 6, 8), (1, 0, 2), False, "map", (0, 1), "plain", head="contrast", sharpness=4
+    )
     twin = AdaPoolSR(**network.config)
     assert twin.config == network.config
     assert {k: v.shape for k, v in twin.state_dict().items()} == {
@@ -131,6 +133,9 @@ def test_constructor_arguments_are_kept_and_make_the_same_network() -> None:
         ({"beta": "pixel"}, "beta: got 'pixel'"),
         ({"encoder": (1, 1)}, "encoder: got"),
         ({"encoder": (-1,)}, "encoder: got"),
+        ({"head": "edge"}, "head: got 'edge', must be one of 'plain', 'contrast'"),
+        ({"sharpness": 0}, "sharpness: got 0, must be positive"),
+        ({"sharpness": float("nan")}, "sharpness: got nan"),
         ({"block": "dense"}, "block: got 'dense', must be one of 'residual', 'plain'"),
     ],
 )
@@ -157,6 +162,66 @@ def test_plain_blocks_start_near_the_identity() -> None:
     y = PlainBlock(16)(x)
     away = (y - x)[..., 2:-2, 2:-2].square().mean().sqrt()
     assert 0 < away < 0.8 * x.std()
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_a_contrast_head_passes_brightness_through(skip: bool) -> None:
+    network = randomised(2, (4, 6, 8), (1, 0, 1), skip=skip, encoder=(1, 0), head="contrast")
+    x = torch.rand(1, 3, 7, 9, dtype=torch.double)
+    torch.testing.assert_close(network(x + 0.3), network(x) + 0.3, rtol=0, atol=1e-12)
+    plain = randomised(2, (4, 6, 8), (1, 0, 1), skip=skip, encoder=(1, 0))
+    assert (plain(x + 0.3) - plain(x) - 0.3).abs().max() > 1e-3
+
+
+def test_a_contrast_head_in_bfloat16_hardly_sees_brightness() -> None:
+    torch.manual_seed(0)
+    head = ContrastConv2d(3, 8).bfloat16()
+    flat = torch.ones(1, 3, 5, 5, dtype=torch.bfloat16)
+    bias = head.bias
+    assert bias is not None
+    assert (head(flat) - bias.view(1, 8, 1, 1)).abs().max() < 0.004
+    assert head(torch.rand(1, 3, 5, 5).bfloat16()).std() > 0.05
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("block", ["residual", "plain"])
+@pytest.mark.parametrize("beta", ["channel", "map"])
+def test_sharpness_changes_the_weights_of_adapool_alone(skip: bool, block: str, beta: str) -> None:
+    """With poolings that are linear, networks of two sharpnesses start as the same function."""
+    outputs = []
+    sharp_weights = []
+    for sharpness in (1.0, 16.0):
+        torch.manual_seed(5)
+        network = AdaPoolSR(
+            2, (4, 6, 8), (1, 0, 1), skip, beta, (1, 2), block, sharpness=sharpness
+        ).double()
+        torch.nn.init.normal_(network.tail.weight)
+        x = torch.rand(1, 3, 16, 16, dtype=torch.double)
+        network.unpools[0].register_forward_hook(
+            lambda module, inputs, y: sharp_weights.append((y / y.mean()).std().item())
+        )
+        adapool = network(x)
+        for level in range(2):
+            network.pools[level] = _Average(network.pools[level].beta)
+            network.unpools[level] = _Repeat()
+        outputs.append(network(x))
+        assert (adapool - outputs[-1]).abs().max() > 1e-6
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-9, atol=1e-9)
+    assert sharp_weights[1] > sharp_weights[0]
+
+
+class _Average(torch.nn.Module):
+    def __init__(self, beta: Any) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x: torch.Tensor, beta: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(x, 2, ceil_mode=True)
+
+
+class _Repeat(torch.nn.Module):
+    def forward(self, y: torch.Tensor, *, like: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+        return y.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
 def test_blocks_leave_their_input_as_it_is() -> None:

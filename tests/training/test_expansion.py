@@ -42,6 +42,24 @@ def test_expanding_leaves_the_function_and_the_plain_state_as_they_were(
     assert all(torch.equal(state[name], before[name]) for name in before)
 
 
+def test_what_sharpness_makes_larger_trains_at_its_own_size() -> None:
+    torch.manual_seed(0)
+    network = AdaPoolSR(2, (4, 6, 8), (0, 0, 1), encoder=(1, 0), sharpness=8)
+    before, x = {k: v.clone() for k, v in network.state_dict().items()}, torch.rand(1, 3, 8, 8)
+    expected = network(x)
+    expand(network, 2)
+    assert torch.equal(network(x), expected)
+    state = plain_state(network)
+    assert state.keys() == before.keys()
+    assert all(torch.equal(state[name], before[name]) for name in before)
+    trained = dict(network.named_parameters())
+    assert len(network.scales()) > 8
+    for name, scale in network.scales().items():
+        place, _, tensor = name.rpartition(".")
+        original = trained[f"{place}.parametrizations.{tensor}.original"]
+        assert torch.equal(original * scale, before[name])
+
+
 def test_what_is_saved_is_the_narrow_network_that_was_trained(
     tmp_path: Path, fit_words: FitWords
 ) -> None:
