@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -184,8 +184,13 @@ class AdaPoolSR(nn.Module):
         if isinstance(own, Tensor):
             return own
         means = F.avg_pool2d(x, 2, ceil_mode=True)
-        predicted: Tensor = torch.sigmoid(self.betas[level](means))
-        return predicted
+        predict = cast(nn.Conv2d, self.betas[level])
+        if torch.compiler.is_exporting():  # of a convolution into one channel torch.export says
+            weight, bias = predict.weight, cast(Tensor, predict.bias)  # that it has no 1x1 result
+            logit = (means * weight.view(1, -1, 1, 1)).sum(1, keepdim=True) + bias
+        else:
+            logit = predict(means)
+        return torch.sigmoid(logit)
 
     def _residual(self, x: Tensor) -> Tensor:
         """Features (N, 3·scale², H, W) from which the shuffle makes the HR residual."""

@@ -104,6 +104,14 @@ def check_gain(gain: Gain) -> float:
     return float(gain)
 
 
+def _is_one(size: int) -> bool:
+    """Whether a size is 1.
+
+    One that torch.export leaves open is not: the program would refuse what it was asked for.
+    """
+    return type(size) is int and size == 1
+
+
 def make_beta(beta: float | Tensor, x: Tensor, geometry: Geometry, of: str = "x") -> Tensor:
     """Beta as a tensor with the dimensions of ``x``, each 1 or the output's."""
     if isinstance(beta, (int, float)) and not isinstance(beta, bool):
@@ -116,9 +124,9 @@ def make_beta(beta: float | Tensor, x: Tensor, geometry: Geometry, of: str = "x"
     rank = len(geometry.size)
     shape = (1,) * (x.dim() - beta.dim()) + tuple(beta.shape)
     # The output's size takes longer to find than all else, and one beta a channel needs none.
-    out = (1,) * rank if shape[-rank:] == (1,) * rank else output_size(geometry)
+    out = (1,) * rank if all(map(_is_one, shape[-rank:])) else output_size(geometry)
     fits = len(shape) == x.dim() and all(
-        b == 1 or b == t for b, t in zip(shape, (*x.shape[:-rank], *out), strict=True)
+        _is_one(b) or b == t or b == 1 for b, t in zip(shape, (*x.shape[:-rank], *out), strict=True)
     )
     if not fits:
         raise ValueError(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,12 +22,18 @@ from adapool_sr.models.sr import AdaPoolSR
 SIZES = [(1, 1, 1), (1, 1, 9), (1, 2, 1), (3, 2, 2), (1, 5, 7), (1, 64, 48), (2, 33, 21)]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+NETWORKS: dict[str, dict[str, Any]] = {
+    "skip": {},
+    "contrast": {"head": "contrast", "sharpness": 8, "skip": False, "beta": "map"},
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """Two poolings deep, with random weights."""
     path = tmp_path_factory.mktemp("model") / "deep-x3.safetensors"
     torch.manual_seed(0)
-    net = AdaPoolSR(scale=3, widths=(4, 5, 6), blocks=(0, 0, 1))
+    net = AdaPoolSR(scale=3, widths=(4, 5, 6), blocks=(0, 0, 1), **NETWORKS[request.param])
     nn.init.normal_(net.tail.weight, std=0.05)
     save(path, net, name="deep-x3", license="MIT", training={"iterations": 7})
     return load(path)

@@ -17,9 +17,12 @@ from adapool_sr.models.checkpoint import save
 from adapool_sr.models.sr import AdaPoolSR
 
 
-def network(scale: int = 2, widths: tuple[int, ...] = (6, 8), seed: int = 0) -> AdaPoolSR:
+def network(
+    scale: int = 2, widths: tuple[int, ...] = (6, 8), seed: int = 0, **arguments: Any
+) -> AdaPoolSR:
     torch.manual_seed(seed)
-    net = AdaPoolSR(scale=scale, widths=widths, blocks=[0] * (len(widths) - 1) + [1])
+    blocks = [0] * (len(widths) - 1) + [1]
+    net = AdaPoolSR(scale=scale, widths=widths, blocks=blocks, **arguments)
     nn.init.normal_(net.tail.weight, std=0.05)
     return net.eval()
 
@@ -42,13 +45,14 @@ def x() -> Tensor:
 
 
 @pytest.mark.parametrize("widths", [(6, 8), (4, 4, 6)])
+@pytest.mark.parametrize("head", ["plain", "contrast"])
 @pytest.mark.parametrize(
     ("tile", "height", "width"), [(1, 9, 6), (6, 20, 17), (16, 50, 37), (33, 61, 47), (64, 61, 47)]
 )
 def test_tiled_equals_whole(
-    widths: tuple[int, ...], tile: int, height: int, width: int, x: Tensor
+    widths: tuple[int, ...], head: str, tile: int, height: int, width: int, x: Tensor
 ) -> None:
-    net = network(widths=widths)
+    net = network(widths=widths, head=head, sharpness=8, beta="map")
     x = x[:, :height, :width]
     whole = Upscaler(net, precision="fp32", tile=0).upscale_tensor(x)
     tiled = Upscaler(net, precision="fp32", tile=tile).upscale_tensor(x)
