@@ -50,7 +50,13 @@ from adapool_sr.training.main import build_data, fast_bf16
 from adapool_sr.training.sr import learning_rate_factor
 
 ROOT = Path(__file__).resolve().parents[1]
-NETWORK: dict[str, Any] = {"scale": 2, "widths": [16, 32], "blocks": [2, 2]}
+NETWORK: dict[str, Any] = {
+    "scale": 2,
+    "widths": [16, 32],
+    "blocks": [2, 2],
+    "head": "contrast",
+    "sharpness": 32.0,
+}
 WARM_UP = 200
 RATE = 1e-3
 EXPANSION = 4  # as the shipped networks are trained

@@ -27,7 +27,7 @@ class Variant:
     """
 
     pooling: str
-    skip: bool = True
+    skip: bool = False
     beta: str = "channel"
     masks: bool = True
 
@@ -38,11 +38,11 @@ VARIANTS: dict[str, Variant] = {
     "max + max_unpool": Variant("max"),
     "strided convolution + pixel shuffle": Variant("strided"),
     "pixel unshuffle + shuffle": Variant("unshuffle"),
-    "AdaPool + AdaUnpool, no skip": Variant("adapool", skip=False),
-    "average + nearest, no skip": Variant("average", skip=False),
-    "max + max_unpool, no skip": Variant("max", skip=False),
-    "strided convolution + pixel shuffle, no skip": Variant("strided", skip=False),
-    "pixel unshuffle + shuffle, no skip": Variant("unshuffle", skip=False),
+    "AdaPool + AdaUnpool, skip": Variant("adapool", skip=True),
+    "average + nearest, skip": Variant("average", skip=True),
+    "max + max_unpool, skip": Variant("max", skip=True),
+    "strided convolution + pixel shuffle, skip": Variant("strided", skip=True),
+    "pixel unshuffle + shuffle, skip": Variant("unshuffle", skip=True),
     "AdaPool + AdaUnpool, scalar β": Variant("adapool", beta="scalar"),
     "AdaPool + AdaUnpool, predicted β": Variant("adapool", beta="map"),
     "AdaPool + nearest (no masks)": Variant("adapool", masks=False),

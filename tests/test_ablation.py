@@ -29,7 +29,7 @@ def test_variants_have_as_many_parameters_as_adapool(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(poolings.VARIANTS))
 def test_variants_take_any_size_and_train(name: str) -> None:
-    network = poolings.network_of(poolings.VARIANTS[name], SMALL)
+    network = poolings.network_of(poolings.VARIANTS[name], {**ablation.NETWORK, **SMALL})
     nn.init.normal_(network.tail.weight)
     for size in ((7, 9), (1, 1), (8, 6)):
         out = network(torch.rand(2, 3, *size))
