@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from adapool_sr.data.modules import SRDataModule
+from adapool_sr.training.settings import Start
 
 __all__ = ["Progress", "rewind"]
 
@@ -137,7 +138,15 @@ def _beginning(trainer: Trainer, pl_module: LightningModule) -> str:
         words.append(f"{len(data.training_names)} photos to train")
         words.append(f"{len(data.validation_names)} to validate")
     words.append(f"steps {trainer.global_step} to {trainer.max_steps}, {trainer.precision}")
-    return "; ".join(words)
+    lines = ["; ".join(words)]
+    start: Start | None = getattr(pl_module, "started_from", None)
+    if start is not None and trainer.global_step == 0:
+        source = pl_module.hparams["init_from"]
+        lines.append(f"from {source}: {start.taken} of {start.tensors} tensors")
+        if start.unlike:
+            unlike = ", ".join(start.unlike)
+            lines.append(f"warning: in {source} {unlike}: its tensors do other things here")
+    return "\n".join(lines)
 
 
 def _clock(seconds: float) -> str:

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from adapool_sr.files.errors import ConfigError, ModelFileError
 from adapool_sr.models import checkpoint, registry
 from adapool_sr.models.sr import AdaPoolSR
 
-__all__ = ["build_network", "check_settings", "start_from"]
+__all__ = ["Start", "build_network", "check_settings", "start_from"]
+
+#: Arguments of the network by which the same tensors do other things.
+ARRANGEMENT = ("skip", "block", "head", "sharpness")
+
+
+class Start(NamedTuple):
+    """What a network took over from another.
+
+    Attributes:
+        taken: how many tensors.
+        tensors: how many the network has.
+        unlike: how the other network was arranged otherwise, as "skip was true and is false".
+    """
+
+    taken: int
+    tensors: int
+    unlike: tuple[str, ...]
 
 
 def build_network(settings: Mapping[str, Any]) -> AdaPoolSR:
@@ -59,15 +77,12 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"model.{key}", f"must be {allowed}, got {settings[key]}")
 
 
-def start_from(network: AdaPoolSR, source: str) -> tuple[int, int]:
+def start_from(network: AdaPoolSR, source: str) -> Start:
     """Put other weights into a network, as far as names and shapes agree.
 
     Args:
         network: changed in place.
         source: name of a shipped model, or a .safetensors or .ckpt file (its averaged weights).
-
-    Returns:
-        How many tensors were taken, and how many the network has.
 
     Raises:
         MissingFileError, UnreadableFileError, ModelFileError: as
@@ -87,4 +102,10 @@ def start_from(network: AdaPoolSR, source: str) -> tuple[int, int]:
             f"--init-from {source}", "holds no tensor that fits", "use its model.network"
         )
     network.load_state_dict(fitting, strict=False)
-    return len(fitting), len(ours)
+    pairs = [(key, given.network.config[key], network.config[key]) for key in ARRANGEMENT]
+    unlike = tuple(
+        f"{key} was {json.dumps(their)} and is {json.dumps(our)}"
+        for key, their, our in pairs
+        if their != our
+    )
+    return Start(len(fitting), len(ours), unlike)

@@ -17,6 +17,7 @@ from adapool_sr.data import SRDataModule
 from adapool_sr.files.errors import AdaPoolError, ConfigError, ModelFileError
 from adapool_sr.models import checkpoint as models_checkpoint
 from adapool_sr.training import EMA, Checkpoints, GracefulStop, SRModule
+from adapool_sr.training.progress import Progress
 from adapool_sr.training.sr import learning_rate_factor
 
 pytestmark = [
@@ -332,8 +333,25 @@ def test_weights_of_another_scale_start_a_network_but_for_its_tail(
     module = _module(tiny_network | {"scale": 4}, init_from=str(tmp_path / "last.ckpt"))
     ours = module.network.state_dict()
     assert torch.equal(ours["head.weight"], theirs["head.weight"])
-    assert module.started_from == (len(ours) - 2, len(ours))
+    assert module.started_from == (len(ours) - 2, len(ours), ())
     assert ours["tail.weight"].shape[0] == 48
+
+
+def test_weights_of_another_arrangement_are_taken_with_a_warning(
+    tmp_path: Path,
+    tiny_network: Network,
+    photo_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _fit(tmp_path, tiny_network, photo_dir, 1)
+    file = str(tmp_path / "last.ckpt")
+    module = _module(tiny_network | {"skip": False, "sharpness": 4}, init_from=file)
+    capsys.readouterr()
+    trainer = _trainer(tmp_path, 1, Progress(bar=False), enable_progress_bar=True)
+    trainer.fit(module, _data(photo_dir))
+    words = capsys.readouterr().err
+    assert f"from {file}: {len(module.network.state_dict())} of" in words
+    assert f"in {file} skip was true and is false, sharpness was 1.0 and is 4: its" in words
 
 
 def test_weights_of_which_nothing_fits_are_refused(
