@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from adapool_sr.imaging.resize import enlarge, enlarging_taps
 from adapool_sr.nn import AdaPool2d, AdaUnpool2d
-from adapool_sr.nn.blocks import BLOCKS, ContrastConv2d, conv3x3
+from adapool_sr.nn.blocks import BLOCKS, ContrastConv2d, conv3x3, convolve
 from adapool_sr.ops.enlarge import enlarge_add
 
 __all__ = ["AdaPoolSR"]
@@ -204,15 +204,14 @@ class AdaPoolSR(nn.Module):
             maps.append(x)
             betas.append(beta)
             pooled = pool(x) if pool.beta is not None else pool(x, beta)  # one of the two has it
-            x = down(pooled).relu_()
+            x = convolve(down, pooled, relu=True)
         x = self.bodies[-1](x)
         for level in reversed(range(len(maps))):
             encoded = maps[level]
             up = self.unpools[level](self.projections[level](x), like=encoded, beta=betas[level])
-            x = self.fuses[level](encoded + up if self.skip else up).relu_()
+            x = convolve(self.fuses[level], encoded + up if self.skip else up, relu=True)
             x = self.bodies[level](x)
-        out: Tensor = self.tail(x)
-        return out
+        return convolve(self.tail, x)
 
 
 def _start_of_beta(kind: str, channels: int) -> float | Tensor | None:

@@ -86,4 +86,46 @@ struct Enlargement {
   __attribute__((always_inline)) int64_t work_rows() const { return batch * height; }
 };
 
+// A 3x3 convolution that keeps the size, see common/convolve.h. Work is shared out by blocks of tiles of
+// kTile x kTile results, counted through the batch.
+constexpr int kTile = 4;
+constexpr int kTilePoints = (kTile + 2) * (kTile + 2);
+
+struct Convolution {
+  int64_t batch = 0;
+  int64_t height = 0;
+  int64_t width = 0;
+  int64_t in = 0;   // channels
+  int64_t out = 0;  // channels
+  bool relu = false;
+  const float* x = nullptr;       // (N, H, W, in)
+  const float* weight = nullptr;  // (out, in, 3, 3), contiguous
+  const float* bias = nullptr;    // (out), or none
+  const float* add = nullptr;     // (N, H, W, out), or none: is added before the ReLU
+  float* filters = nullptr;       // kTilePoints · in · out, out rounded up to 16: the weights, transformed
+  float* y = nullptr;             // (N, H, W, out)
+  // For the weights' gradient, which reads x too:
+  const float* grad = nullptr;  // of y, (N, H, W, out)
+  float* sums = nullptr;        // (shares, share_size()), zeros at first
+  float* grad_weight = nullptr;  // (out, in, 3, 3)
+  float* grad_bias = nullptr;    // (out)
+
+  __attribute__((always_inline)) int64_t across() const { return (width + kTile - 1) / kTile; }
+  __attribute__((always_inline)) int64_t down() const { return (height + kTile - 1) / kTile; }
+  __attribute__((always_inline)) int64_t tiles() const { return batch * across() * down(); }
+  // Tiles of a block: what lies between the transforms shall stay in the second cache.
+  __attribute__((always_inline)) int64_t block() const {
+    const int64_t fit = 256 * 1024 / (4 * kTilePoints * (in + out)) / 12 * 12;
+    return fit < 12 ? 12 : fit > 48 ? 48 : fit;
+  }
+  __attribute__((always_inline)) int64_t blocks() const { return (tiles() + block() - 1) / block(); }
+  // The gradient is summed up in so many parts, whatever the number of threads: it must not depend on it.
+  __attribute__((always_inline)) int64_t shares() const { return blocks() < 16 ? blocks() : 16; }
+  __attribute__((always_inline)) int64_t share_size() const {
+    const int64_t in_room = (in + 15) / 16 * 16;
+    const int64_t out_room = (out + 15) / 16 * 16;
+    return (kTilePoints * in_room + 1) * out_room;
+  }
+};
+
 }  // namespace adapool

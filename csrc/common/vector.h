@@ -41,6 +41,18 @@ typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
 typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
 
 ADAPOOL_INLINE Vec splat(float value) { return Vec{} + value; }
+// The same of a value in memory, by one instruction.
+ADAPOOL_INLINE Vec broadcast(const float* p) {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+  return _mm512_set1_ps(*p);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_broadcast_ss(p);
+#elif defined(__SSE2__)
+  return _mm_set1_ps(*p);
+#else
+  return splat(*p);
+#endif
+}
 ADAPOOL_INLINE Bits bits_of(Vec a) { return reinterpret_cast<Bits>(a); }
 ADAPOOL_INLINE Vec floats_of(Bits a) { return reinterpret_cast<Vec>(a); }
 ADAPOOL_INLINE Vec absolute(Vec a) { return floats_of(bits_of(a) & 0x7fffffffU); }

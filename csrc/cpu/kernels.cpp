@@ -38,7 +38,8 @@ constexpr Methods kWalks = ADAPOOL_METHODS(walk, false);
 
 }  // namespace
 
-extern const Methods kGeneral;  // general.cpp
+extern const Methods kGeneral;    // general.cpp
+extern const Convolve kConvolve;  // tiles.cpp
 
 extern const Kernels kKernels;
 const Kernels kKernels = {
@@ -46,6 +47,7 @@ const Kernels kKernels = {
     &kWalks,
     &kGeneral,
     enlarge_rows,
+    &kConvolve,
     over_array<float, exp_unit_of>,
     over_array<float, exp_nonpositive_of>,
     over_array<double, exp_double_of>,

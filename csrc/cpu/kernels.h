@@ -10,6 +10,12 @@ namespace adapool {
 // Runs a share [begin, end) of a Problem: of its rows of windows, or of its units (common/shares.h).
 using Kernel = void (*)(const Problem&, int64_t begin, int64_t end);
 using Enlarge = void (*)(const Enlargement&, int64_t begin, int64_t end);
+struct Convolve {
+  void (*filters)(const Convolution&);  // first, by one thread
+  void (*blocks)(const Convolution&, int64_t begin, int64_t end);
+  void (*gradient_blocks)(const Convolution&, int64_t begin, int64_t end);  // of shares
+  void (*gradient_filters)(const Convolution&);                             // then, by one thread
+};
 using Function = void (*)(const float* in, float* out, int64_t count);
 
 enum Weighting { kAda, kEdscw, kEm, kIdw, kWeightings };
@@ -41,6 +47,7 @@ struct Kernels {
   const Methods* walks;    // of 2x2 windows (Problem::is_2x2), but for those that are null
   const Methods* general;  // of any
   Enlarge enlarge_add;
+  const Convolve* convolve;
   // The exponentials over arrays, for the tests of their error.
   Function exp_unit;
   Function exp_nonpositive;
