@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from adapool_sr.ops.convolve import fused_conv3x3
 
@@ -49,8 +50,11 @@ def _runs_fused(conv: nn.Module, x: Tensor) -> bool:
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
+        # Who compiles or transforms the network needs PyTorch's own operators.
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
         and isinstance(conv, nn.Conv2d)
         and type(conv).forward is nn.Conv2d.forward
         and conv.weight.dtype == torch.float32

@@ -288,3 +288,26 @@ def test_a_network_gives_what_its_layers_give(
         with torch.autocast("cpu", torch.bfloat16):
             network(x)
         assert len(calls) == 18
+
+
+# forward mode compiles its decompositions with it
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+def test_a_network_can_be_transformed() -> None:
+    network = AdaPoolSR(2, (8, 8), (1, 1))
+    torch.nn.init.normal_(network.tail.weight)
+    x = torch.rand(2, 3, 8, 8)
+
+    def loss(x: Tensor) -> Tensor:
+        result: Tensor = network(x).square().sum()
+        return result
+
+    leaf = x.clone().requires_grad_()
+    loss(leaf).backward()  # type: ignore[no-untyped-call]
+    assert leaf.grad is not None
+    torch.testing.assert_close(torch.func.grad(loss)(x), leaf.grad, rtol=1e-3, atol=1e-3)
+    each = torch.func.vmap(torch.func.grad(lambda one: loss(one[None])))(x)
+    torch.testing.assert_close(each, leaf.grad, rtol=1e-3, atol=1e-3)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))  # type: ignore[no-untyped-call]
+        tangent = torch.autograd.forward_ad.unpack_dual(loss(dual)).tangent  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(tangent, leaf.grad.sum(), rtol=1e-3, atol=1e-3)
