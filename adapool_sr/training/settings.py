@@ -9,8 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adapool_sr.files.errors import ConfigError, ModelFileError
+from adapool_sr.files.errors import (
+    ConfigError,
+    MissingFileError,
+    ModelFileError,
+    UnknownModelError,
+)
 from adapool_sr.models import checkpoint, registry
+from adapool_sr.models.registry import ModelSpec
 from adapool_sr.models.sr import AdaPoolSR
 
 __all__ = ["Start", "build_network", "check_settings", "start_from"]
@@ -77,6 +83,20 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"model.{key}", f"must be {allowed}, got {settings[key]}")
 
 
+def _found(source: str) -> Path | ModelSpec:
+    if source.endswith((".safetensors", ".ckpt")):
+        if not Path(source).exists():
+            raise MissingFileError(f"--init-from {source}", "no such file", "check the path")
+        return Path(source)
+    try:
+        return registry.find(source)
+    except UnknownModelError:
+        names = ", ".join(model.name for model in registry.available())
+        raise UnknownModelError(
+            f"--init-from {source}", "is no .safetensors or .ckpt file and no model", f"use {names}"
+        ) from None
+
+
 def start_from(network: AdaPoolSR, source: str) -> Start:
     """Put other weights into a network, as far as names and shapes agree.
 
@@ -89,8 +109,7 @@ def start_from(network: AdaPoolSR, source: str) -> Start:
             :func:`adapool_sr.models.checkpoint.load`, or nothing fits.
         UnknownModelError: no model has that name.
     """
-    is_file = source.endswith((".safetensors", ".ckpt"))
-    given = checkpoint.load(Path(source) if is_file else registry.find(source))
+    given = checkpoint.load(_found(source))
     theirs, ours = given.network.state_dict(), network.state_dict()
     fitting = {
         name: tensor

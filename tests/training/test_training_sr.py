@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from adapool_sr.data import SRDataModule
-from adapool_sr.files.errors import AdaPoolError, ConfigError, ModelFileError
+from adapool_sr.files.errors import (
+    AdaPoolError,
+    ConfigError,
+    MissingFileError,
+    ModelFileError,
+    UnknownModelError,
+)
 from adapool_sr.models import checkpoint as models_checkpoint
 from adapool_sr.training import EMA, Checkpoints, GracefulStop, SRModule
 from adapool_sr.training.progress import Progress
@@ -364,6 +370,13 @@ def test_weights_of_which_nothing_fits_are_refused(
         ModelFileError, match=r"--init-from .*last\.ckpt: holds no tensor that fits"
     ):
         _module(network, init_from=str(tmp_path / "last.ckpt"))
+
+
+def test_a_start_that_is_not_there_is_named(tiny_network: Network) -> None:
+    with pytest.raises(MissingFileError, match=r"--init-from no\.ckpt: no such file"):
+        _module(tiny_network, init_from="no.ckpt")
+    with pytest.raises(UnknownModelError, match=r"--init-from nonesuch: .*tiny-x2"):
+        _module(tiny_network, init_from="nonesuch")
 
 
 @pytest.mark.slow
