@@ -31,6 +31,8 @@ constexpr int kVectors = 2;
 
 #define ADAPOOL_UNROLL_ALL _Pragma("GCC unroll 16")
 #define ADAPOOL_LAMBDA __attribute__((always_inline))
+// Once for all callers: inlined it would be compiled for each, and takes long.
+#define ADAPOOL_APART static __attribute__((noinline))
 
 ADAPOOL_INLINE int64_t vectors(int64_t channels) { return (channels + kLanes - 1) / kLanes; }
 
@@ -230,7 +232,7 @@ ADAPOOL_INLINE void multiply(const float* v, int64_t in, const float* u, int64_t
 }
 
 template <int kColumns>
-ADAPOOL_INLINE void multiply_tiles(const float* v, int64_t in, const float* u, int64_t out, float* m,
+ADAPOOL_APART void multiply_tiles(const float* v, int64_t in, const float* u, int64_t out, float* m,
                                    int64_t tiles) {
   const int64_t v_step = vectors(in) * kPointsSize;
   const int64_t m_step = out / kLanes * kPointsSize;
@@ -361,13 +363,11 @@ ADAPOOL_INLINE void convolve_some(const Convolution& p, int64_t begin, int64_t e
 
 // Blocks [begin, end) of tiles.
 inline void convolve_blocks(const Convolution& p, int64_t begin, int64_t end) {
-  if (p.in == 32 && p.out == 32) {
-    convolve_some<32, 32>(p, begin, end);
-  } else if (p.in == 16 && p.out == 16) {
-    convolve_some<16, 16>(p, begin, end);
-  } else {
-    convolve_some<0, 0>(p, begin, end);
+  if constexpr (kLanes > 4) {  // the widths of most of our networks
+    if (p.in == 32 && p.out == 32) return convolve_some<32, 32>(p, begin, end);
+    if (p.in == 16 && p.out == 16) return convolve_some<16, 16>(p, begin, end);
   }
+  convolve_some<0, 0>(p, begin, end);
 }
 
 // --- the gradient of the weights -----------------------------------------------------------------
@@ -386,7 +386,7 @@ ADAPOOL_INLINE void gradient_points(const Vec (&y)[kTile], Vec (&m)[kPatch]) {
 }
 
 // A tile of the result's gradient at the points; outside the map it is 0.
-ADAPOOL_INLINE void load_gradient(const Convolution& p, Tile tile, float* points) {
+ADAPOOL_APART void load_gradient(const Convolution& p, Tile tile, float* points) {
   const int64_t rows = p.height - tile.row;
   const int64_t columns = p.width - tile.column;
   const float* from =
@@ -416,7 +416,7 @@ ADAPOOL_INLINE void load_gradient(const Convolution& p, Tile tile, float* points
 // At one point sums (in, out) += v (tiles, in)ᵀ · d (tiles, out), for kGradientSums channels of in and
 // kColumns vectors of out.
 template <int kColumns>
-ADAPOOL_INLINE void accumulate(const float* v, int64_t v_step, const float* d, int64_t d_step,
+ADAPOOL_APART void accumulate(const float* v, int64_t v_step, const float* d, int64_t d_step,
                                int64_t tiles, float* sums, int64_t out) {
   Vec sum[kGradientSums][kColumns];
   ADAPOOL_UNROLL_ALL for (int r = 0; r < kGradientSums; ++r) {
@@ -439,8 +439,8 @@ ADAPOOL_INLINE void accumulate(const float* v, int64_t v_step, const float* d, i
   }
 }
 
-template <int kIn>
-ADAPOOL_INLINE void sum_gradient(const Convolution& p, int64_t first_share, int64_t last_share) {
+// Shares [begin, end) of the sums at the points.
+inline void gradient_blocks(const Convolution& p, int64_t begin, int64_t end) {
   const int64_t out = vectors(p.out) * kLanes;
   const int64_t in = vectors(p.in) * kLanes;
   const int64_t v_step = vectors(p.in) * kPointsSize;
@@ -450,16 +450,16 @@ ADAPOOL_INLINE void sum_gradient(const Convolution& p, int64_t first_share, int6
   float* v = memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64 / sizeof(float);
   float* d = v + p.block() * v_step;
   float* edge = d + p.block() * d_step;
-  for (int64_t share = first_share; share < last_share; ++share) {
+  for (int64_t share = begin; share < end; ++share) {
     float* sums = p.sums + share * p.share_size();
     float* bias = sums + kTilePoints * in * out;
-    const int64_t end = (share + 1) * p.blocks() / p.shares();
-    for (int64_t block = share * p.blocks() / p.shares(); block < end; ++block) {
+    const int64_t last = (share + 1) * p.blocks() / p.shares();
+    for (int64_t block = share * p.blocks() / p.shares(); block < last; ++block) {
       const int64_t first = block * p.block();
       const int64_t tiles = p.tiles() - first < p.block() ? p.tiles() - first : p.block();
       Tile tile = tile_at(p, first);
       for (int64_t i = 0; i < tiles; ++i, to_next(p, tile)) {
-        load_patch<kIn>(p, tile, edge, v + i * v_step);
+        load_patch<0>(p, tile, edge, v + i * v_step);
         load_gradient(p, tile, d + i * d_step);
         // The point at 1, 1 is the sum of the tile.
         for (int64_t c = 0; c < out; c += kLanes) {
@@ -483,17 +483,6 @@ ADAPOOL_INLINE void sum_gradient(const Convolution& p, int64_t first_share, int6
     }
   }
   __builtin_free(memory);
-}
-
-// Shares [begin, end) of the sums at the points.
-inline void gradient_blocks(const Convolution& p, int64_t begin, int64_t end) {
-  if (p.in == 32) {
-    sum_gradient<32>(p, begin, end);
-  } else if (p.in == 16) {
-    sum_gradient<16>(p, begin, end);
-  } else {
-    sum_gradient<0>(p, begin, end);
-  }
 }
 
 ADAPOOL_INLINE void filter_gradient(const float* u, int64_t stride, float* g) {

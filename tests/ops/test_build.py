@@ -314,7 +314,7 @@ def test_a_cold_build_takes_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # Processor seconds, which a busy machine stretches less than the clock's; two cores halve them,
     # to less than a minute.
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 100
+    assert spent < 120
 
 
 @pytest.mark.slow
