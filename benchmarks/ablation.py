@@ -232,6 +232,7 @@ def one_run(
         "seconds": round(spent, 1),
         "parameters": parameters_of(trial.plain),
         "loss": statistics.fmean(losses),
+        "bf16": bf16,
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "psnr": {row.set: row.psnr for row in table.rows},
     }
@@ -352,9 +353,9 @@ def _run(args: argparse.Namespace) -> int:
     }
     if file.exists():
         saved = json.loads(file.read_text())
-        if any(saved[key] != state[key] for key in ("network", "minutes")):
+        if "bf16" not in saved or any(saved[key] != state[key] for key in ("network", "minutes")):
             raise AdaPoolError(
-                str(file), "is of another network or budget", "name another --output"
+                str(file), "is of another network, budget or version", "name another --output"
             )
         state = saved
     missing = [name for name in order if name not in state["steps"]]

@@ -75,11 +75,16 @@ def test_stopped_comparison_goes_on_and_gives_its_table(photo_dir: Path, tmp_pat
         return subprocess.run(words, capture_output=True, text=True, check=True)
 
     assert "seed 1" in run(1).stdout
+    file = tmp_path / "out" / "ablation.json"
+    state = json.loads(file.read_text())
+    other = not state["bf16"]  # as if the budget had been measured on another processor
+    file.write_text(json.dumps({**state, "bf16": other}))
     second = run(2).stdout
     assert "average + nearest, seed 2" in second
     assert "seed 1:" not in second  # it was kept
     table = (tmp_path / "out" / "ablation.md").read_text()
     assert "held back" in table
     assert "±" in table
-    results = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    results = json.loads(file.read_text())
+    assert {run["bf16"] for run in results["runs"] if run["seed"] == 2} == {other}
     assert {run["seed"] for run in results["runs"]} == {1, 2}
