@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from adapool_sr.ops import build
+
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "datasets" / "samples"
 # Folders of the checkout and where the wheel has them.
@@ -88,6 +90,23 @@ def test_the_wheel_is_for_every_python_and_every_linux_that_torch_runs_on(wheel:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/WHEEL"))
         words = archive.read(name).decode()
     assert "Root-Is-Purelib: false" in words
+
+
+@pytest.mark.parametrize("isa", build.ISAS)
+def test_the_wheels_kernels_are_of_every_instruction_set(
+    isa: str, wheel: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.extract(KERNELS, tmp_path)
+    code = (
+        "import ctypes, torch\n"
+        f"read = ctypes.CDLL({library!r}).adapool_isa\n"
+        "read.restype = ctypes.c_char_p\n"
+        "print(read().decode())\n"
+    )
+    out = succeed(sys.executable, "-c", code, env={**os.environ, "ADAPOOL_ISA": isa})
+    # What asks for more than the processor has gets what it has.
+    assert out.strip() == max(isa, build.load().isa, key=build.ISAS.index)
 
 
 def test_the_source_archive_holds_all_that_git_does(source: Path, tmp_path: Path) -> None:

@@ -146,10 +146,13 @@ def library_path() -> Path:
 def build_into(library: Path) -> None:
     """Build the native library as the file ``library``, with no cache and no lock: for a wheel.
 
+    It has the kernels of every instruction set and chooses when it is loaded; one that is built for
+    this machine has those that run here.
+
     Raises:
         BuildError: it can't be built; says why.
     """
-    text = _ninja_file(_sources(), _compiler()[0])
+    text = _ninja_file(_sources(), _compiler()[0], ISAS if _is_x86() else ("baseline",))
     folder = Path(tempfile.mkdtemp(prefix="adapool-", dir=library.parent))
     _build(text, library, folder)
 
@@ -158,9 +161,7 @@ def _load() -> tuple[Status, str]:
     """What runs, and what went wrong, if anything did."""
     if os.environ.get("ADAPOOL_NATIVE") == "0":
         return Status("reference", "", "ADAPOOL_NATIVE=0"), ""
-    isa = os.environ.get("ADAPOOL_ISA", "")
-    if isa and isa not in ISAS:
-        raise ValueError(f"ADAPOOL_ISA must be one of {', '.join(ISAS)}, got {isa!r}")
+    _isa()  # refuses a name that is none, whatever is found below
     if _PREBUILT.exists():
         try:
             return Status("native", _load_library(_PREBUILT), f"prebuilt: {_PREBUILT}"), ""
@@ -227,8 +228,15 @@ def _is_x86() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
-def _isas() -> tuple[str, ...]:
-    return ISAS if _is_x86() else ("baseline",)
+def _isa() -> str:
+    """The widest instruction set that this processor has and ``ADAPOOL_ISA`` allows."""
+    # What torch's own kernels run on; it asks of the processor what the kernels here need.
+    found = torch.backends.cpu.get_cpu_capability() if _is_x86() else ""
+    widest = {"AVX512": "avx512", "AVX2": "avx2"}.get(found, "baseline")
+    asked = os.environ.get("ADAPOOL_ISA") or widest
+    if asked not in ISAS:
+        raise ValueError(f"ADAPOOL_ISA must be one of {', '.join(ISAS)}, got {asked!r}")
+    return max(asked, widest, key=ISAS.index)  # the narrower of the two
 
 
 def _key(
@@ -256,11 +264,12 @@ def _escape(path: str | Path) -> str:
     return text
 
 
-def _ninja_file(sources: Path, compiler: str) -> str:
+def _ninja_file(sources: Path, compiler: str, isas: tuple[str, ...]) -> str:
     """The text of build.ninja: the host code once, the kernels once an instruction set."""
     root = Path(torch.__file__).parent
     include = [root / "include", root / "include" / "torch" / "csrc" / "api" / "include"]
-    flags = " ".join([*_FLAGS, *(["-DADAPOOL_WITH_X86"] if _is_x86() else [])])
+    only = [f"-DADAPOOL_ONLY={isas[0]}"] if len(isas) == 1 else []
+    flags = " ".join([*_FLAGS, *only])
     torch_flags = " ".join([*_TORCH_FLAGS, *(f"-isystem '{path}'" for path in include)])
     link = "-Wl,--version-script=exports.map" if sys.platform == "linux" else ""
     lines = [
@@ -275,7 +284,7 @@ def _ninja_file(sources: Path, compiler: str) -> str:
     objects = []
     # The longest first, so that no processor idles at the end.
     for source in _KERNEL_SOURCES:
-        for isa in _isas():
+        for isa in isas:
             name = f"{Path(source).stem}.{isa}.o"
             lines += [
                 f"build {name}: compile {_escape(sources / source)}",
@@ -349,7 +358,7 @@ def _find_or_build() -> Path:
     """The path of the native library, built if no cache has it."""
     sources = _sources()
     compiler, version = _compiler()
-    text = _ninja_file(sources, compiler)
+    text = _ninja_file(sources, compiler, (_isa(),))
     return _cached(f"adapool-{_key(sources, compiler, version, text)}", text)
 
 

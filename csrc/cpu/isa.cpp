@@ -10,7 +10,9 @@ namespace adapool {
 namespace {
 
 const Kernels& choose() {
-#ifdef ADAPOOL_WITH_X86
+#ifdef ADAPOOL_ONLY
+  return ADAPOOL_ONLY::kKernels;
+#else
   const char* forced = std::getenv("ADAPOOL_ISA");
   const auto allowed = [forced](const char* isa) {
     return forced == nullptr || *forced == '\0' || std::strcmp(forced, isa) == 0;
@@ -22,8 +24,8 @@ const Kernels& choose() {
                           __builtin_cpu_supports("avx512vl");
   if (has_avx512 && allowed("avx512")) return avx512::kKernels;
   if (has_avx2 && (allowed("avx2") || allowed("avx512"))) return avx2::kKernels;
-#endif
   return baseline::kKernels;
+#endif
 }
 
 }  // namespace

@@ -57,16 +57,15 @@ struct Kernels {
 namespace baseline {
 extern const Kernels kKernels;
 }
-#ifdef ADAPOOL_WITH_X86
 namespace avx2 {
 extern const Kernels kKernels;
 }
 namespace avx512 {
 extern const Kernels kKernels;
 }
-#endif
 
-// The widest set that the processor has and ADAPOOL_ISA allows; chosen once.
+// Those of the set ADAPOOL_ONLY, if it is defined: a library that was built for this machine. Else of the
+// widest set that the processor has and the variable ADAPOOL_ISA allows; chosen once.
 const Kernels& kernels();
 
 }  // namespace adapool
