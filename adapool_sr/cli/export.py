@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapool_sr.cli._common import say
-from adapool_sr.files.errors import OutputExistsError, UsageError
+from adapool_sr.files.errors import MissingFileError, OutputExistsError, UsageError
 from adapool_sr.files.writing import check_writable
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mix",
         metavar="MODEL=SHARE",
         type=_mix,
-        help="write (1 - SHARE) of the weights and SHARE of those of the shipped model that they "
-        "began with, which keeps more of what that one was good at",
+        help="write (1 - SHARE) of the weights and SHARE of those of the model that they began "
+        "with (a shipped one, .safetensors or .ckpt), which keeps more of what it was good at",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a file of that name")
 
@@ -132,6 +132,17 @@ def _shipped(args: argparse.Namespace) -> ModelSpec | None:
     return find(args.name)
 
 
+def _began(source: str, scale: int) -> Path | ModelSpec:
+    """The model that ``--mix`` names: a file or a shipped one."""
+    from adapool_sr.models.registry import find
+
+    if not source.endswith((".safetensors", ".ckpt")):
+        return find(source, scale)
+    if not Path(source).exists():
+        raise MissingFileError(f"--mix {source}", "no such file", "check the path")
+    return Path(source)
+
+
 def _write(
     args: argparse.Namespace, spec: ModelSpec | None, kind: str, output: Path
 ) -> tuple[str, int]:
@@ -143,7 +154,8 @@ def _write(
 
     model = checkpoint.load(spec or args.model_path)
     if args.mix is not None:
-        model = checkpoint.mixed(model, *args.mix)
+        name, share = args.mix
+        model = checkpoint.mixed(model, checkpoint.load(_began(name, model.spec.scale)), share)
     name = model.spec.name if spec is not None else args.name or model.spec.name
     licence = args.license or model.spec.license
     output.parent.mkdir(parents=True, exist_ok=True)

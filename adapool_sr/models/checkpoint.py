@@ -32,7 +32,6 @@ from adapool_sr.models.registry import (
     FORMAT_VERSION,
     ModelSpec,
     check_version,
-    find,
     read_spec,
 )
 from adapool_sr.models.sr import AdaPoolSR
@@ -79,24 +78,24 @@ def load(source: Path | str | ModelSpec) -> LoadedModel:
     return LoadedModel(network, spec)
 
 
-def mixed(model: LoadedModel, name: str, share: float) -> LoadedModel:
-    """Average a model's weights with those of the shipped model that it was trained from.
+def mixed(model: LoadedModel, other: LoadedModel, share: float) -> LoadedModel:
+    """Average a model's weights with those of the model that it was trained from.
 
     The mean of both is good at what either is good at (Wortsman et al., "Robust fine-tuning of
     zero-shot models", CVPR 2022).
 
     Args:
         model: the fine-tuned one.
-        name: of the shipped model, as for :func:`adapool_sr.models.registry.find`.
+        other: the one that it began with.
         share: of the latter, 0..1.
 
     Raises:
-        UnknownModelError: no such model ships.
         UsageError: the networks differ.
     """
-    other = load(find(name, model.spec.scale))
-    if other.spec.config != model.spec.config:
-        raise UsageError(f"--mix {name}", "is another network", "give the one that it began with")
+    if other.network.config != model.network.config:
+        raise UsageError(
+            f"--mix {other.spec.path}", "is another network", "give the one that it began with"
+        )
     ours, theirs = model.network.state_dict(), other.network.state_dict()
     network = _build(model.spec)
     _fill(network, {key: ours[key].lerp(theirs[key], share) for key in ours}, model.spec.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +44,27 @@ def test_a_shipped_model_is_exported_under_its_name(
         ("onnx", "tiny-x2.onnx", "tiny-x2", licence),
         ("program", "new/a.pt2", "tiny-x2", "MIT"),
     ]
-    assert capsys.readouterr().err == "tiny-x2.onnx: tiny-x2, 116,428 parameters\n"
+    assert capsys.readouterr().err == "tiny-x2.onnx: tiny-x2, 116,429 parameters\n"
 
 
 def test_weights_are_mixed_with_those_they_began_with(tmp_path: Path, capsys: Capture) -> None:
-    output = tmp_path / "mixed.safetensors"
-    words = ["export", "-n", "tiny-photo-x2", "-o", str(output), "-q"]
-    assert main([*words, "--mix", "tiny-x2=0.25"]) == 0
+    output, began = tmp_path / "mixed.safetensors", tmp_path / "began.safetensors"
+    model = checkpoint.load(registry.find("tiny-x2"))
+    ours, theirs = model.network, copy.deepcopy(model.network)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    checkpoint.save(began, theirs, name="began-x2", license="MIT", training={})
+    words = ["export", "-n", "tiny-x2", "-o", str(output), "-q"]
+    assert main([*words, "--mix", f"{began}=0.25"]) == 0
     found = checkpoint.load(output)
-    assert found.spec.training["mixed"] == {"tiny-x2": 0.25}
-    photo, usual = (
-        checkpoint.load(registry.find(name)).network.head.weight
-        for name in ("tiny-photo-x2", "tiny-x2")
-    )
-    assert torch.allclose(found.network.head.weight, 0.75 * photo + 0.25 * usual, atol=1e-6)
+    assert found.spec.training["mixed"] == {"began-x2": 0.25}
+    mixed = 0.75 * ours.head.weight + 0.25 * theirs.head.weight
+    assert torch.allclose(found.network.head.weight, mixed, atol=1e-6)
     for mix, why in (
-        ("nano-x2=0.5", "--mix nano-x2: is another network"),
+        ("nano-x2=0.5", "nano-x2.safetensors: is another network"),
         ("none=0.5", "model 'none': is not known"),
+        ("none.ckpt=0.5", "--mix none.ckpt: no such file"),
         ("tiny-x2", "must be a model and a share"),
         ("tiny-x2=2", "must be a model and a share"),
     ):

@@ -73,4 +73,4 @@ def test_the_documented_yaml_is_the_photo_preset(photo_dir: Path, tmp_path: Path
     assert parse_degradation(data.degradation) == PRESETS["photo"]
     data.holdout, data.patch_size = [], 32
     data.setup()
-    assert next(iter(data.train_dataloader()))["lr"].shape == (16, 3, 16, 16)
+    assert next(iter(data.train_dataloader()))["lr"].shape == (32, 3, 16, 16)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from adapool_sr.evaluation import Degradation, evaluate
 from adapool_sr.evaluation.inputs import make_input
@@ -26,7 +27,7 @@ SHIPPED = {
     "nano-x2": (37.244, 30_000),
     "tiny-photo-x2": (36.650, 150_000),
     "tiny-photo-x4": (30.789, 150_000),
-    "tiny-x2": (37.389, 150_000),
+    "tiny-x2": (37.448, 150_000),
     "tiny-x4": (31.248, 150_000),
 }
 
@@ -81,12 +82,15 @@ def enlarged(network: AdaPoolSR, lr: Tensor) -> Tensor:
     return to_uint8(network(lr[None])[0])
 
 
-def without_unpool(network: AdaPoolSR, folder: Path) -> float:
-    """The same score with AdaUnpool's output set to zero."""
-    hooks = [
-        unpool.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
-        for unpool in network.unpools
-    ]
+def repeated(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    """Every value over its whole window, in AdaUnpool's place."""
+    height, width = output.shape[-2:]
+    return F.interpolate(inputs[0], scale_factor=2)[..., :height, :width]
+
+
+def without_masks(network: AdaPoolSR, folder: Path) -> float:
+    """The same score with repetition in AdaUnpool's place."""
+    hooks = [unpool.register_forward_hook(repeated) for unpool in network.unpools]
     try:
         return mean_psnr(network, folder)
     finally:
@@ -107,13 +111,13 @@ def test_set5_is_as_the_card_says(shipped: LoadedModel, data_root: Path) -> None
     assert f"**{figure:.2f}**" in card
 
 
-def test_unpooled_branch_is_worth_0_3_db_on_set5(tiny: AdaPoolSR, data_root: Path) -> None:
+def test_the_masks_carry_more_than_a_decibel_of_set5(tiny: AdaPoolSR, data_root: Path) -> None:
     folder = data_root / "eval" / "Set5"
-    assert mean_psnr(tiny, folder) >= without_unpool(tiny, folder) + 0.3
+    assert mean_psnr(tiny, folder) >= without_masks(tiny, folder) + 1
 
 
-def test_unpooled_branch_helps_on_the_samples(tiny: AdaPoolSR) -> None:
-    assert mean_psnr(tiny, SAMPLES) >= without_unpool(tiny, SAMPLES) + 0.02
+def test_the_masks_help_on_the_samples(tiny: AdaPoolSR) -> None:
+    assert mean_psnr(tiny, SAMPLES) >= without_masks(tiny, SAMPLES) + 0.3
 
 
 @pytest.mark.slow
