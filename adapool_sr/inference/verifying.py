@@ -15,8 +15,8 @@ from adapool_sr.imaging.taps import bicubic_taps, weigh
 __all__ = ["FARTHEST", "Verdict", "compare"]
 
 #: A result that errs by more than this share of the range somewhere does not show its input. Over
-#: Set14 and six photos tiny-x2 errs by 0.1 to 2.1 %, and by 6 to 20 % when it is moved by a pixel
-#: (but for one of a clear sky: 3.5 %).
+#: Set14 and two photos tiny-x2 errs by 0.1 to 3.4 %, and by 15 to 42 % when it is moved by a pixel
+#: of the input (a clear sky by less than this).
 FARTHEST = 0.04
 # Errors are the RMS over squares of this side in the input, half over each other, so that one bad
 # tile of a large picture counts in full and one sharp pixel doesn't.
