@@ -62,7 +62,8 @@ RATE = 1e-3
 EXPANSION = 4  # as the shipped networks are trained
 BATCH = 16
 BEFORE_CAPTURE = 20
-REMEDY = "name another --output"
+ROUNDS = 30
+STEPS_A_ROUND = 3
 
 
 class Trial:
@@ -164,26 +165,39 @@ class Trial:
 # -- budgets ----------------------------------------------------------------------------------
 
 
-def steps_of(
-    names: Sequence[str],
-    settings: Mapping[str, Any],
-    words: Sequence[str],
-    seconds: float,
-    bf16: bool,
-) -> dict[str, int]:
-    """How many steps of each variant the budget holds: medians of processor time, in turns."""
+def times_of(
+    names: Sequence[str], settings: Mapping[str, Any], words: Sequence[str], bf16: bool
+) -> dict[str, list[float]]:
+    """Processor time of a step of each variant, in seconds: ROUNDS values, measured in turns."""
     data = build_data(words)
     data.setup("fit")
     trials = {name: Trial(VARIANTS[name], settings, data, 1, bf16=bf16) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(-2, 9):
+    for number in range(-2, ROUNDS):
         for name, trial in trials.items():
             begun = time.process_time()
-            for _ in range(5):
+            for _ in range(STEPS_A_ROUND):
                 trial.step(1_000_000)
             if number >= 0:
-                times[name].append((time.process_time() - begun) / 5)
-    return {name: round(seconds / statistics.median(values)) for name, values in times.items()}
+                times[name].append((time.process_time() - begun) / STEPS_A_ROUND)
+    return times
+
+
+def budgets(
+    known: Mapping[str, int], times: Mapping[str, Sequence[float]], seconds: float
+) -> dict[str, int]:
+    """How many steps of each variant the budget holds.
+
+    Those of variants that joined later follow from the first variant's: the budget of a quieter
+    or a slower hour would be another one.
+    """
+    first, beside = next(iter(times.items()))
+    steps = known.get(first) or seconds / statistics.median(beside)
+    new = {}
+    for name, values in times.items():
+        ratio = statistics.median(own / other for own, other in zip(values, beside, strict=True))
+        new[name] = known.get(name) or round(steps / ratio)
+    return {**known, **new}
 
 
 # -- one run ----------------------------------------------------------------------------------
@@ -360,14 +374,16 @@ def _run(args: argparse.Namespace) -> int:
         state = saved
     missing = [name for name in order if name not in state["steps"]]
     if missing:
-        # all of them anew: only what was measured in turns can be compared
-        known = [name for name in VARIANTS if name in state["steps"]]
-        if known and state["runs"]:
+        if state["bf16"] != fast_bf16():
             raise AdaPoolError(
-                str(file), f"has no budget for {missing[0]}", "name another --output"
+                str(file),
+                f"has no budget for {missing[0]}, and this processor is another kind",
+                "name another --output",
             )
-        seconds = args.minutes * 60
-        state["steps"] = steps_of(order, args.network, words, seconds, state["bf16"])
+        first = next(iter(state["steps"]), missing[0])
+        beside = [first, *(name for name in missing if name != first)]
+        times = times_of(beside, args.network, words, state["bf16"])
+        state["steps"] = budgets(state["steps"], times, args.minutes * 60)
     state["variants"] = {name: asdict(VARIANTS[name]) for name in order}
     finished = {(run["variant"], run["seed"]) for run in state["runs"]}
     work = [

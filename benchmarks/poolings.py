@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapool_sr.models import AdaPoolSR
+from adapool_sr.nn.blocks import conv3x3
 
 __all__ = ["VARIANTS", "Variant", "draw", "network_of", "parameters_of"]
 
@@ -24,12 +25,14 @@ class Variant:
         skip: whether the encoder's map is added to what comes up.
         beta: as AdaPoolSR takes it.
         masks: False: what AdaPool pooled goes up by repetition, not by AdaPool's weights.
+        wide: pool twice as many maps as the blocks at full resolution have channels.
     """
 
     pooling: str
     skip: bool = False
     beta: str = "channel"
     masks: bool = True
+    wide: bool = False
 
 
 VARIANTS: dict[str, Variant] = {
@@ -46,6 +49,9 @@ VARIANTS: dict[str, Variant] = {
     "AdaPool + AdaUnpool, scalar β": Variant("adapool", beta="scalar"),
     "AdaPool + AdaUnpool, predicted β": Variant("adapool", beta="map"),
     "AdaPool + nearest (no masks)": Variant("adapool", masks=False),
+    "AdaPool + AdaUnpool, twice the maps": Variant("adapool", wide=True),
+    "average + nearest, twice the maps": Variant("average", wide=True),
+    "strided convolution + pixel shuffle, twice the maps": Variant("strided", wide=True),
 }
 
 
@@ -103,26 +109,22 @@ def _unshuffle(x: Tensor) -> Tensor:
 def network_of(variant: Variant, settings: Mapping[str, Any]) -> AdaPoolSR:
     """The network with that pooling in AdaPool's place.
 
-    Where a pooling brings weights of its own, the bottom level is made narrower until the whole
-    has as many as with AdaPool.
+    Where a variant brings weights of its own, the bottom level is made narrower until the whole
+    has as many as AdaPool's network.
     """
     settings = {**settings, "skip": variant.skip, "beta": variant.beta}
     network = AdaPoolSR(**settings)
-    if variant.pooling == "adapool":
-        if not variant.masks:
-            network.unpools = nn.ModuleList(Nearest() for _ in network.unpools)
-        return network
+    if variant.wide:
+        settings["pooled_widths"] = [2 * width for width in settings["widths"][:-1]]
+    elif variant.pooling == "adapool":
+        return _replace(network, variant)
     wanted = parameters_of(network)
-    widths = list(settings["widths"])
-    tried = []
-    for bottom in range(2, widths[-1] + 1):
-        candidate = AdaPoolSR(**{**settings, "widths": [*widths[:-1], bottom]})
-        _replace(candidate, variant.pooling)
-        tried.append((abs(parameters_of(candidate) - wanted), bottom))
-    best = min(tried)[1]
-    network = AdaPoolSR(**{**settings, "widths": [*widths[:-1], best]})
-    _replace(network, variant.pooling)
-    return network
+    *widths, most = settings["widths"]
+
+    def candidate(bottom: int) -> AdaPoolSR:
+        return _replace(AdaPoolSR(**{**settings, "widths": [*widths, bottom]}), variant)
+
+    return min(map(candidate, range(2, most + 1)), key=lambda net: abs(parameters_of(net) - wanted))
 
 
 def parameters_of(network: nn.Module) -> int:
@@ -130,29 +132,37 @@ def parameters_of(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _replace(network: AdaPoolSR, pooling: str) -> None:
+def _replace(network: AdaPoolSR, variant: Variant) -> AdaPoolSR:
     """Put another pooling into a network, and the convolutions that it needs."""
-    for level in range(len(network.downs)):
-        pool: nn.Module
-        unpool: nn.Module
-        upper, lower = network.config["widths"][level : level + 2]
-        if pooling == "average":
+    upper = network.config["pooled_widths"]
+    widths = network.config["widths"]
+    for level, (maps, below) in enumerate(zip(upper, [*upper[1:], widths[-1]], strict=True)):
+        pool: nn.Module = network.pools[level]
+        unpool: nn.Module = network.unpools[level]
+        if variant.pooling == "adapool":
+            unpool = unpool if variant.masks else Nearest()
+        elif variant.pooling == "average":
             pool, unpool = Pool(lambda x: F.avg_pool2d(x, 2, ceil_mode=True)), Nearest()
-        elif pooling == "max":
+        elif variant.pooling == "max":
             pool = Pool(lambda x: F.max_pool2d(x, 2, ceil_mode=True))
             unpool = MaxUnpool()
-        elif pooling == "strided":
+        elif variant.pooling == "strided":
             pool, unpool = Pool(_even), Shuffle()
-            network.downs[level] = nn.Conv2d(upper, lower, 3, stride=2, padding=1)
-        elif pooling == "unshuffle":
+            network.downs[level] = nn.Conv2d(maps, below, 3, stride=2, padding=1)
+        elif variant.pooling == "unshuffle":
             pool, unpool = Pool(_unshuffle), Shuffle()
-            network.downs[level] = nn.Conv2d(4 * upper, lower, 3, padding=1)
+            network.downs[level] = nn.Conv2d(4 * maps, below, 3, padding=1)
         else:
-            raise ValueError(f"pooling: got {pooling!r}")
+            raise ValueError(f"pooling: got {variant.pooling!r}")
         if isinstance(unpool, Shuffle):
-            network.projections[level] = nn.Conv2d(lower, 4 * upper, 1)
+            # What comes up needs none of the encoder's maps: it is as wide as the blocks that read
+            # it, unless those maps are added to it.
+            up = maps if network.skip else widths[level]
+            network.projections[level] = nn.Conv2d(widths[level + 1], 4 * up, 1)
+            network.fuses[level] = conv3x3(up, widths[level])
         network.pools[level] = pool
         network.unpools[level] = unpool
+    return network
 
 
 def draw(network: AdaPoolSR, seed: int) -> None:

@@ -43,11 +43,43 @@ def test_runs_of_a_seed_start_from_the_same_weights() -> None:
     networks = [poolings.network_of(variant, SMALL) for variant in poolings.VARIANTS.values()]
     for network in networks:
         poolings.draw(network, 5)
-    for network in networks[1:]:
-        assert torch.equal(network.head.weight, networks[0].head.weight)
-        assert torch.equal(network.fuses[0].weight, networks[0].fuses[0].weight)  # type: ignore[arg-type]
+    first = networks[0]
+    for network, variant in zip(networks[1:], list(poolings.VARIANTS.values())[1:], strict=True):
+        assert torch.equal(network.bodies[0][0].conv1.weight, first.bodies[0][0].conv1.weight)  # type: ignore[index, union-attr]
+        if not variant.wide:
+            assert torch.equal(network.head.weight, first.head.weight)
+            assert torch.equal(network.fuses[0].weight, first.fuses[0].weight)  # type: ignore[arg-type]
     poolings.draw(networks[1], 6)
     assert not torch.equal(networks[1].head.weight, networks[0].head.weight)
+
+
+def test_variants_that_join_later_get_the_budget_of_the_first() -> None:
+    names = ["AdaPool + AdaUnpool", "average + nearest", "max + max_unpool"]
+    # the second third of the hour is twice as slow as the rest
+    slow = [1.0, 1.0, 2.0, 2.0, 1.0, 1.0]
+    times = {
+        name: [factor * t for t in slow] for name, factor in zip(names, (1, 2, 4), strict=True)
+    }
+    at_once = ablation.budgets({}, times, 100)
+    assert list(at_once.values()) == [100, 50, 25]
+    known = {names[0]: 300, names[1]: 120}
+    later = ablation.budgets(known, {key: times[key] for key in (names[0], names[2])}, 100)
+    assert later == {**known, names[2]: 75}
+
+
+def test_wide_variants_pool_twice_the_maps() -> None:
+    seen: dict[str, list[int]] = {}
+    for name, variant in poolings.VARIANTS.items():
+        network = poolings.network_of(variant, SMALL)
+        maps = seen.setdefault(name, [])
+        network.pools[0].register_forward_pre_hook(
+            lambda _, inputs, maps=maps: maps.append(inputs[0].shape[1])
+        )
+        network(torch.rand(1, 3, 8, 8))
+    assert {name for name, maps in seen.items() if maps == [32]} == {
+        name for name, variant in poolings.VARIANTS.items() if variant.wide
+    }
+    assert all(maps == [16] for maps in seen.values() if maps != [32])
 
 
 def test_max_unpool_restores_the_maximum_in_its_place() -> None:

@@ -33,8 +33,8 @@ class AdaPoolSR(nn.Module):
 
     Args:
         scale: enlargement, 1 to 8.
-        widths: channels at each level, full resolution first; its length less one is the number
-            of poolings.
+        widths: channels of the blocks on the way up at each level, full resolution first, and of
+            the bottom; its length less one is the number of poolings.
         blocks: residual blocks at each level, those of the way up; the last entry is the bottom.
         skip: add the encoder's map to what comes up from below. Off, all detail must go through
             the pooled branch and its masks.
@@ -49,6 +49,9 @@ class AdaPoolSR(nn.Module):
             weights are exponentials: at 1 they lie within some percent of each other, AdaPool is
             an average and AdaUnpool a repetition. What reads the map starts as much smaller, and
             training with ``expand`` keeps the steps of both in proportion. A power of two is exact.
+        pooled_widths: channels of the maps that are pooled, one entry for each pooling; those of
+            ``widths`` by default. AdaPool keeps channels apart: more of them here carry more of
+            the detail down and up again while the blocks stay as narrow as they are.
 
     Raises:
         ValueError: for a scale, width, number of blocks, sharpness or kind that is not allowed.
@@ -70,10 +73,12 @@ class AdaPoolSR(nn.Module):
         block: str = "residual",
         head: str = "plain",
         sharpness: float = 1.0,
+        pooled_widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         encoder = [0] * (len(widths) - 1) if encoder is None else list(encoder)
-        _check(scale, widths, blocks, beta, encoder, block)
+        pooled = list(widths[:-1] if pooled_widths is None else pooled_widths)
+        _check(scale, widths, blocks, beta, encoder, block, pooled)
         if head not in HEADS:
             raise ValueError(f"head: got {head!r}, must be one of {', '.join(map(repr, HEADS))}")
         if not 0 < sharpness < float("inf"):
@@ -89,11 +94,12 @@ class AdaPoolSR(nn.Module):
             "block": block,
             "head": head,
             "sharpness": sharpness,
+            "pooled_widths": pooled,
         }
         self.skip = skip
         levels = len(widths) - 1
         self.size_multiple = 2**levels
-        self.head = HEADS[head](3, widths[0])
+        self.head = HEADS[head](3, pooled[0])
         self.pools = nn.ModuleList()
         self.betas = nn.ModuleList()
         self.downs = nn.ModuleList()
@@ -101,20 +107,22 @@ class AdaPoolSR(nn.Module):
         self.unpools = nn.ModuleList()
         self.fuses = nn.ModuleList()
         self.bodies = nn.ModuleList()
-        for upper, lower in pairwise(widths):
-            self.pools.append(AdaPool2d(2, ceil_mode=True, beta=_start_of_beta(beta, upper)))
+        below = [*pooled[1:], widths[-1]]
+        for level, (width, lower) in enumerate(pairwise(widths)):
+            maps = pooled[level]
+            self.pools.append(AdaPool2d(2, ceil_mode=True, beta=_start_of_beta(beta, maps)))
             if beta == "map":
-                self.betas.append(nn.Conv2d(upper, 1, 1))
-            self.downs.append(conv3x3(upper, lower))
-            self.projections.append(nn.Conv2d(lower, upper, 1))
+                self.betas.append(nn.Conv2d(maps, 1, 1))
+            self.downs.append(conv3x3(maps, below[level]))
+            self.projections.append(nn.Conv2d(lower, maps, 1))
             self.unpools.append(AdaUnpool2d(2, ceil_mode=True, gain="area"))
-            self.fuses.append(conv3x3(upper, upper))
+            self.fuses.append(conv3x3(maps, width))
         make = BLOCKS[block]
         for width, count in zip(widths, blocks, strict=True):
             self.bodies.append(nn.Sequential(*(make(width) for _ in range(count))))
         self.encoders = nn.ModuleList(
             nn.Sequential(*(make(width) for _ in range(count)))
-            for width, count in zip(widths[:-1], encoder, strict=True)
+            for width, count in zip(pooled, encoder, strict=True)
         )
         self.tail = conv3x3(widths[0], 3 * scale**2)
         # A residual that starts at zero: the first step already has bicubic's quality.
@@ -227,6 +235,7 @@ def _check(
     beta: str,
     encoder: Sequence[int],
     block: str,
+    pooled: Sequence[int],
 ) -> None:
     if not 1 <= scale <= 8:
         raise ValueError(f"scale: got {scale}, must be 1 to 8")
@@ -244,6 +253,11 @@ def _check(
         )
     if block not in BLOCKS:
         raise ValueError(f"block: got {block!r}, must be one of {', '.join(map(repr, BLOCKS))}")
+    if len(pooled) != len(widths) - 1 or min(pooled) < 1:
+        raise ValueError(
+            f"pooled_widths: got {tuple(pooled)}, must be {len(widths) - 1} positive channels, one "
+            "for each pooling"
+        )
 
 
 def _receptive_radius(blocks: Sequence[int], encoder: Sequence[int]) -> int:

@@ -385,7 +385,8 @@ class SRModule(L.LightningModule):
             raise ModelFileError(
                 "--ckpt_path", "is no training checkpoint of this program", "give one that it wrote"
             )
-        theirs, ours = saved["config"], dict(self.network.config)
+        ours, theirs = dict(self.network.config), saved["config"]
+        theirs = {"pooled_widths": theirs["widths"][:-1], **theirs}  # older ones have none
         if theirs != ours:
             differing = sorted(
                 key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)

@@ -85,6 +85,39 @@ def test_every_parameter_learns(beta: str, block: str) -> None:
 
 
 @pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("beta", ["channel", "map"])
+def test_pooled_maps_may_have_other_widths_than_the_blocks(skip: bool, beta: str) -> None:
+    network = randomised(
+        2, (4, 6, 8), (1, 1, 1), skip=skip, beta=beta, encoder=(1, 1), pooled_widths=(9, 7)
+    )
+    seen: list[int] = []
+    for pool in network.pools:
+        pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    for unpool in network.unpools:
+        unpool.register_forward_hook(lambda *arguments: seen.append(arguments[2].shape[1]))
+    out = network(torch.rand(1, 3, 9, 13, dtype=torch.double))
+    assert out.shape == (1, 3, 18, 26)
+    assert seen == [9, 7, 7, 9]
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert shapes["bodies.0.0.conv1.weight"] == (4, 4, 3, 3)
+    assert shapes["bodies.2.0.conv1.weight"] == (8, 8, 3, 3)
+    assert shapes["encoders.1.0.conv1.weight"] == (7, 7, 3, 3)
+    out.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_pooled_maps_are_as_wide_as_the_blocks_unless_said() -> None:
+    network = AdaPoolSR(2, (4, 6, 8), (0, 0, 1))
+    assert network.config["pooled_widths"] == [4, 6]
+    told = AdaPoolSR(2, (4, 6, 8), (0, 0, 1), pooled_widths=(4, 6))
+    assert {k: v.shape for k, v in told.state_dict().items()} == {
+        k: v.shape for k, v in network.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("skip", [True, False])
 def test_unpooled_branch_reaches_the_output(skip: bool) -> None:
     network = randomised(skip=skip)
     x = torch.rand(1, 3, 8, 8, dtype=torch.double)
@@ -112,7 +145,16 @@ def test_bfloat16_weights_keep_the_enlarged_input_in_float32() -> None:
 
 def test_constructor_arguments_are_kept_and_make_the_same_network() -> None:
     network = AdaPoolSR(
-        3, (4, 6, 8), (1, 0, 2), False, "map", (0, 1), "plain", head="contrast", sharpness=4
+        3,
+        (4, 6, 8),
+        (1, 0, 2),
+        False,
+        "map",
+        (0, 1),
+        "plain",
+        head="contrast",
+        sharpness=4,
+        pooled_widths=(5, 7),
     )
     twin = AdaPoolSR(**network.config)
     assert twin.config == network.config
@@ -136,6 +178,8 @@ def test_constructor_arguments_are_kept_and_make_the_same_network() -> None:
         ({"head": "edge"}, "head: got 'edge', must be one of 'plain', 'contrast'"),
         ({"sharpness": 0}, "sharpness: got 0, must be positive"),
         ({"sharpness": float("nan")}, "sharpness: got nan"),
+        ({"pooled_widths": (8, 8)}, r"pooled_widths: got \(8, 8\), must be 1 positive channels"),
+        ({"pooled_widths": (0,)}, "pooled_widths: got"),
         ({"block": "dense"}, "block: got 'dense', must be one of 'residual', 'plain'"),
     ],
 )
@@ -193,7 +237,15 @@ def test_sharpness_changes_the_weights_of_adapool_alone(skip: bool, block: str, 
     for sharpness in (1.0, 16.0):
         torch.manual_seed(5)
         network = AdaPoolSR(
-            2, (4, 6, 8), (1, 0, 1), skip, beta, (1, 2), block, sharpness=sharpness
+            2,
+            (4, 6, 8),
+            (1, 0, 1),
+            skip,
+            beta,
+            (1, 2),
+            block,
+            sharpness=sharpness,
+            pooled_widths=(5, 6),
         ).double()
         torch.nn.init.normal_(network.tail.weight)
         x = torch.rand(1, 3, 16, 16, dtype=torch.double)

@@ -306,6 +306,20 @@ def test_resuming_with_another_network_is_refused(
         _fit(tmp_path, other, photo_dir, 2, tmp_path / "last.ckpt")
 
 
+def test_checkpoints_older_than_an_argument_of_the_network_go_on(
+    tmp_path: Path, tiny_network: Network, photo_dir: Path
+) -> None:
+    _fit(tmp_path, tiny_network, photo_dir, 1)
+    saved = _load(tmp_path / "last.ckpt")
+    del saved["adapool_sr"]["config"]["pooled_widths"]
+    torch.save(saved, tmp_path / "older.ckpt")
+    _fit(tmp_path, tiny_network, photo_dir, 2, tmp_path / "older.ckpt")
+    assert _load(tmp_path / "last.ckpt")["global_step"] == 2
+    wider = tiny_network | {"pooled_widths": [6]}
+    with pytest.raises(ModelFileError, match=r"another network \(pooled_widths \[4\] ≠ \[6\]\)"):
+        _fit(tmp_path, wider, photo_dir, 3, tmp_path / "older.ckpt")
+
+
 def test_resuming_says_that_another_rate_is_not_used(
     tmp_path: Path, tiny_network: Network, photo_dir: Path
 ) -> None:
