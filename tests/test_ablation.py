@@ -45,7 +45,7 @@ def test_runs_of_a_seed_start_from_the_same_weights() -> None:
         poolings.draw(network, 5)
     first = networks[0]
     for network, variant in zip(networks[1:], list(poolings.VARIANTS.values())[1:], strict=True):
-        assert torch.equal(network.bodies[0][0].conv1.weight, first.bodies[0][0].conv1.weight)  # type: ignore[index, union-attr]
+        assert torch.equal(network.bodies[0][0].conv1.weight, first.bodies[0][0].conv1.weight)  # type: ignore[index]
         if not variant.wide:
             assert torch.equal(network.head.weight, first.head.weight)
             assert torch.equal(network.fuses[0].weight, first.fuses[0].weight)  # type: ignore[arg-type]
