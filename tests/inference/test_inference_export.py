@@ -25,6 +25,7 @@ SIZES = [(1, 1, 1), (1, 1, 9), (1, 2, 1), (3, 2, 2), (1, 5, 7), (1, 64, 48), (2,
 NETWORKS: dict[str, dict[str, Any]] = {
     "skip": {},
     "contrast": {"head": "contrast", "sharpness": 8, "skip": False, "beta": "map"},
+    "wide": {"head": "contrast", "sharpness": 8, "skip": False, "pooled_widths": (7, 6)},
 }
 
 
