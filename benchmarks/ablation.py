@@ -5,7 +5,8 @@
 
 Every variant has the same network around its pooling, as many parameters as the others within
 2 %, and the same processor time: its number of steps is the budget over the time of one of its
-steps, measured in turns with those of the others before anything trains. Runs of one seed see
+steps, measured in turns with those of the others before anything trains, or with the first's
+where it joins later. Runs of one seed see
 the same samples in the same order and start from the same weights where they have them in
 common, so that differences are taken within a seed. Each run is one thread; --jobs of them go
 side by side. With --device cuda a card makes the steps that the processor's budget holds, each a
