@@ -6,12 +6,11 @@
 Every variant has the same network around its pooling, as many parameters as the others within
 2 %, and the same processor time: its number of steps is the budget over the time of one of its
 steps, measured in turns with those of the others before anything trains, or with the first's
-where it joins later. Runs of one seed see
-the same samples in the same order and start from the same weights where they have them in
-common, so that differences are taken within a seed. Each run is one thread; --jobs of them go
-side by side. With --device cuda a card makes the steps that the processor's budget holds, each a
-captured graph. Results are written after each run and finished ones skipped: a run that was
-stopped goes on where it was.
+where it joins later. Runs of one seed see the same samples in the same order and start from the
+same weights where they have them in common, so that differences are taken within a seed. Each run
+is one thread; --jobs of them go side by side. With --device cuda a card makes the steps that the
+processor's budget holds, each a captured graph. Results are written after each run and finished
+ones skipped: a run that was stopped goes on where it was.
 
 Prints mean and spread of Y-PSNR on Set5, Set14 and the photos that the configuration holds back,
 in float32, and writes all of it to runs/ablation.json and runs/ablation.md.
@@ -172,8 +171,8 @@ def times_of(
 ) -> dict[str, list[float]]:
     """Processor time of a step of each variant, in seconds, measured in turns.
 
-    In several processes: where memory happens to lie makes one variant a few percent slower for
-    the whole life of a process.
+    In several processes: the ratios of two variants measured in one differed by up to a tenth
+    from those of the next.
     """
     times: dict[str, list[float]] = {name: [] for name in names}
     with multiprocessing.get_context("spawn").Pool(1, _one_thread, maxtasksperchild=1) as pool:
