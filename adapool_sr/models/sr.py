@@ -76,13 +76,13 @@ class AdaPoolSR(nn.Module):
         pooled_widths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        _check(scale, widths, blocks, beta, encoder, block, pooled_widths)
         encoder = [0] * (len(widths) - 1) if encoder is None else list(encoder)
         pooled = list(widths[:-1] if pooled_widths is None else pooled_widths)
-        _check(scale, widths, blocks, beta, encoder, block, pooled)
         if head not in HEADS:
             raise ValueError(f"head: got {head!r}, must be one of {', '.join(map(repr, HEADS))}")
-        if not 0 < sharpness < float("inf"):
-            raise ValueError(f"sharpness: got {sharpness}, must be positive")
+        if not (isinstance(sharpness, int | float) and 0 < sharpness < float("inf")):
+            raise ValueError(f"sharpness: got {sharpness!r}, must be positive")
         self.scale = scale
         self.config: dict[str, Any] = {
             "scale": scale,
@@ -233,31 +233,43 @@ def _check(
     widths: Sequence[int],
     blocks: Sequence[int],
     beta: str,
-    encoder: Sequence[int],
+    encoder: Sequence[int] | None,
     block: str,
-    pooled: Sequence[int],
+    pooled: Sequence[int] | None,
 ) -> None:
-    if not 1 <= scale <= 8:
-        raise ValueError(f"scale: got {scale}, must be 1 to 8")
-    if len(widths) < 2 or min(widths) < 1:
-        raise ValueError(f"widths: got {tuple(widths)}, must be two or more positive channels")
-    if len(blocks) != len(widths) or min(blocks) < 0:
+    if not (_are_counts([scale], 1) and scale <= 8):
+        raise ValueError(f"scale: got {scale!r}, must be 1 to 8")
+    if not _are_counts(widths, 1) or len(widths) < 2:
+        raise ValueError(f"widths: got {_shown(widths)}, must be two or more positive channels")
+    levels = len(widths)
+    if not _are_counts(blocks, 0) or len(blocks) != levels:
         raise ValueError(
-            f"blocks: got {tuple(blocks)}, must be {len(widths)} counts, one for each of widths"
+            f"blocks: got {_shown(blocks)}, must be {levels} counts, one for each of widths"
         )
     if beta not in ("scalar", "channel", "map"):
         raise ValueError(f"beta: got {beta!r}, must be 'scalar', 'channel' or 'map'")
-    if len(encoder) != len(widths) - 1 or min(encoder) < 0:
+    if encoder is not None and (not _are_counts(encoder, 0) or len(encoder) != levels - 1):
         raise ValueError(
-            f"encoder: got {tuple(encoder)}, must be {len(widths) - 1} counts, one for each pooling"
+            f"encoder: got {_shown(encoder)}, must be {levels - 1} counts, one for each pooling"
         )
     if block not in BLOCKS:
         raise ValueError(f"block: got {block!r}, must be one of {', '.join(map(repr, BLOCKS))}")
-    if len(pooled) != len(widths) - 1 or min(pooled) < 1:
+    if pooled is not None and (not _are_counts(pooled, 1) or len(pooled) != levels - 1):
         raise ValueError(
-            f"pooled_widths: got {tuple(pooled)}, must be {len(widths) - 1} positive channels, one "
+            f"pooled_widths: got {_shown(pooled)}, must be {levels - 1} positive channels, one "
             "for each pooling"
         )
+
+
+def _are_counts(values: Any, least: int) -> bool:
+    """Whether ``values`` is a sequence of integers of at least ``least``, as YAML may not be."""
+    return isinstance(values, Sequence) and all(
+        isinstance(value, int) and value >= least for value in values
+    )
+
+
+def _shown(values: Any) -> str:
+    return str(tuple(values)) if isinstance(values, list) else repr(values)
 
 
 def _receptive_radius(blocks: Sequence[int], encoder: Sequence[int]) -> int:
