@@ -18,6 +18,7 @@ from adapool_sr.files.errors import UsageError
 from .sessions import SWEEP_SECONDS, Sessions
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,6 +46,7 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 2  # seconds for answers under way when the server ends
 
 
@@ -209,7 +211,8 @@ def serve(options: Options, ready: Callable[[str, bool], None]) -> None:
     sessions = Sessions()
     workshop = Workshop(options.device or Device())
     ended = threading.Event()
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    ending = _Ending()
+    previous = {number: signal.signal(number, ending) for number in _SIGNALS}
     try:
         app = application(sessions, workshop, options)
         config = uvicorn.Config(
@@ -222,10 +225,12 @@ def serve(options: Options, ready: Callable[[str, bool], None]) -> None:
         )
         threading.Thread(target=_sweep, args=(sessions, ended), daemon=True).start()
         workshop.warm(options.model, options.scale)
+        server = uvicorn.Server(config)
+        ending.server = server
+        ending.check()
         port = listener.getsockname()[1]
         name = f"[{options.host}]" if ":" in options.host else options.host
         ready(f"http://{name}:{port}/", options.port in (0, port))
-        server = uvicorn.Server(config)
         # Every open page listens for news; that their answers are cut off at the end is no error.
         log = logging.getLogger("uvicorn.error")
         log.addFilter(quiet := lambda record: not server.should_exit)
@@ -233,6 +238,7 @@ def serve(options: Options, ready: Callable[[str, bool], None]) -> None:
             server.run(sockets=[listener])
         finally:
             log.removeFilter(quiet)
+        ending.check()
     finally:
         ended.set()
         try:
@@ -240,12 +246,35 @@ def serve(options: Options, ready: Callable[[str, bool], None]) -> None:
         finally:  # also when a second Ctrl-C finds the network at a tile
             sessions.end()
             listener.close()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does, so that files are deleted on SIGTERM too."""
-    raise KeyboardInterrupt
+class _Ending:
+    """The handler of Ctrl-C and SIGTERM: the first one is noted, the second one interrupts.
+
+    An exception that comes while this thread imports a module can leave the lock of all imports
+    held. The thread of the network imports too: it would wait for ever, and the end for it.
+
+    Attributes:
+        server: what to end when it is asked for; None before there is one.
+    """
+
+    def __init__(self) -> None:
+        self.server: uvicorn.Server | None = None
+        self._wanted = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._wanted:
+            raise KeyboardInterrupt
+        self._wanted = True
+        if self.server is not None:
+            self.server.should_exit = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the end was asked for."""
+        if self._wanted:
+            raise KeyboardInterrupt
 
 
 def _sweep(sessions: Sessions, ended: threading.Event) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -149,6 +150,54 @@ def test_the_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert f":{port}/" not in url
     assert rest == ""  # the address is its only output
     assert f"port {port} is taken" in words_said
+
+
+# Sends itself signals where the page is ready, and nothing listens for them yet.
+_SIGNALLED = """
+import signal, sys
+from importlib import import_module
+server = import_module("adapool_sr.app.server")
+
+def ready(url, wanted):
+    for name in sys.argv[1:]:
+        signal.raise_signal(signal.Signals[name])
+    print("went on")
+
+def handlers():
+    return [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+before = handlers()
+try:
+    server.serve(server.Options(port=0), ready)
+except KeyboardInterrupt:
+    print("interrupted", handlers() == before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        # An exception at once could come within an import as well, and leave its lock held.
+        (["SIGINT"], ["went on", "interrupted True"]),
+        (["SIGTERM"], ["went on", "interrupted True"]),
+        (["SIGINT", "SIGINT"], ["interrupted True"]),
+    ],
+)
+def test_the_end_waits_for_a_safe_place_unless_asked_for_twice(
+    names: list[str], said: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("gradio", reason="needs the extra 'app'")
+    done = subprocess.run(
+        [sys.executable, "-c", _SIGNALLED, *names],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == said, done.stderr
+    assert done.returncode == 0
+    assert list(tmp_path.glob("adapool-sr-page-*")) == []
 
 
 def test_what_would_leave_the_machine_is_seen_by_these_tests(tmp_path: Path) -> None:
