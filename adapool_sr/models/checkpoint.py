@@ -229,4 +229,8 @@ def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
                 str(path),
                 f"tensor '{name}' is {tuple(tensor.shape)}, must be {tuple(expected[name].shape)}",
             )
+        if not tensor.isfinite().all():
+            raise ModelFileError(
+                str(path), f"tensor '{name}' has values that are not numbers", "use another model"
+            )
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

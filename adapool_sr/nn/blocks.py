@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from adapool_sr.ops.convolve import fused_conv3x3
+from adapool_sr.ops.convolve import conv3x3_relu_bf16, fused_conv3x3, has_conv3x3_relu_bf16
 
 __all__ = ["BLOCKS", "ContrastConv2d", "PlainBlock", "ResidualBlock", "conv3x3", "convolve"]
 
@@ -25,8 +27,9 @@ def convolve(
     """Run a convolution of :func:`conv3x3`, an addition and a ReLU.
 
     In one pass, and with fewer multiplications, where all of it is float32 on the CPU
-    (:func:`adapool_sr.ops.convolve.fused_conv3x3`); another module in the convolution's place is
-    called as it is.
+    (:func:`adapool_sr.ops.convolve.fused_conv3x3`); in one pass too in bfloat16 where only a ReLU
+    follows and nobody wants a gradient. Another module in the convolution's place is called as it
+    is.
 
     Args:
         conv: from (N, C, H, W) to (N, K, H, W).
@@ -37,8 +40,14 @@ def convolve(
     Returns:
         (N, K, H, W), in the dtype of ``conv``'s result.
     """
-    if _runs_fused(conv, x):
-        return fused_conv3x3(x, conv.weight, conv.bias, add=add, relu=relu)  # type: ignore[arg-type]
+    if _is_plain(conv, x):
+        weight, bias = cast(Tensor, conv.weight), cast(Tensor | None, conv.bias)
+        dtype = _computed_dtype(x)
+        if dtype == torch.float32:
+            return fused_conv3x3(x, weight, bias, add=add, relu=relu)
+        alone = relu and add is None and not torch.is_grad_enabled()
+        if alone and dtype == torch.bfloat16 and x.numel() and has_conv3x3_relu_bf16():
+            return conv3x3_relu_bf16(x, weight, bias)
     # In place: no convolution needs its own output for its gradient.
     y: Tensor = conv(x)
     if add is not None:
@@ -46,11 +55,9 @@ def convolve(
     return y.relu_() if relu else y
 
 
-def _runs_fused(conv: nn.Module, x: Tensor) -> bool:
+def _is_plain(conv: nn.Module, x: Tensor) -> bool:
     return (
-        x.dtype == torch.float32
-        and x.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
+        x.device.type == "cpu"
         # Who compiles or transforms the network needs PyTorch's own operators.
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
@@ -63,6 +70,13 @@ def _runs_fused(conv: nn.Module, x: Tensor) -> bool:
         and conv.groups == 1
         and conv.padding_mode == "zeros"
     )
+
+
+def _computed_dtype(x: Tensor) -> torch.dtype:
+    """In what a convolution of x is computed, autocast heeded."""
+    if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
+        return torch.get_autocast_dtype("cpu")
+    return x.dtype
 
 
 class ContrastConv2d(nn.Conv2d):

@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,10 @@ def reshaped(tensors: Tensors) -> Tensors:
     return {**tensors, "head.bias": torch.zeros(9)}
 
 
+def spoiled(tensors: Tensors) -> Tensors:
+    return {**tensors, "head.bias": tensors["head.bias"] * math.nan}
+
+
 def rehash(path: Path, tensors: Any) -> str:
     with safe_open(path, "pt") as file:
         kept = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -96,6 +101,7 @@ def rehash(path: Path, tensors: Any) -> str:
         (without_head, "lacks the tensor 'head.bias'"),
         (with_more, "has a tensor that its network does not 'zzz'"),
         (reshaped, r"tensor 'head.bias' is \(9,\), must be \(3,\)"),
+        (spoiled, "tensor 'head.bias' has values that are not numbers"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(model_file: Path, change: Change, message: str) -> None:

@@ -14,11 +14,14 @@ from torch import Tensor
 from adapool_sr.models import AdaPoolSR
 from adapool_sr.nn import blocks
 from adapool_sr.ops import build
-from adapool_sr.ops.convolve import fused_conv3x3
+from adapool_sr.ops.convolve import conv3x3_relu_bf16, fused_conv3x3, has_conv3x3_relu_bf16
 
 # Tiles are of 4x4 pixels, blocks of 12 to 48 tiles; registers hold 4, 8 or 16 channels.
 SIZES = [(1, 1), (2, 9), (4, 4), (5, 7), (23, 33), (17, 130)]
 CHANNELS = [(32, 32), (16, 16), (32, 12), (3, 5), (24, 40), (64, 48), (1, 1), (16, 27)]
+bfloat16 = pytest.mark.skipif(
+    not has_conv3x3_relu_bf16(), reason="a processor without bfloat16, or another torch"
+)
 native = pytest.mark.skipif(build.load().kernel != "native", reason="no native kernels here")
 
 
@@ -270,7 +273,7 @@ def test_a_network_gives_what_its_layers_give(
     monkeypatch.setattr(blocks, "fused_conv3x3", counted)
     x = torch.rand(1, 3, 21, 34)
     with monkeypatch.context() as patch:
-        patch.setattr(blocks, "_runs_fused", lambda conv, x: False)
+        patch.setattr(blocks, "_is_plain", lambda conv, x: False)
         expected = network(x)
         expected.square().sum().backward()
         grads = {name: value.grad for name, value in network.named_parameters()}
@@ -288,6 +291,49 @@ def test_a_network_gives_what_its_layers_give(
         with torch.autocast("cpu", torch.bfloat16):
             network(x)
         assert len(calls) == 18
+
+
+@bfloat16
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_in_bfloat16_it_equals_convolution_and_relu(
+    channels: tuple[int, int], layout: torch.memory_format
+) -> None:
+    for size in SIZES:
+        tensors = {name: value.bfloat16() for name, value in case(channels, size).items()}
+        x, weight = tensors["x"].to(memory_format=layout), tensors["weight"]
+        for bias in (None, tensors["bias"]):
+            expected = F.conv2d(x, weight, bias, padding=1).relu()
+            result = conv3x3_relu_bf16(x, weight, bias)
+            torch.testing.assert_close(result, expected, rtol=2**-7, atol=2**-7)
+
+
+@bfloat16
+def test_a_network_in_bfloat16_gives_what_its_layers_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = AdaPoolSR(2, (16, 24), (2, 1), block="plain").eval()
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    calls = []
+
+    def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        calls.append(1)
+        return conv3x3_relu_bf16(x, weight, bias)
+
+    monkeypatch.setattr(blocks, "conv3x3_relu_bf16", counted)
+    x = torch.rand(1, 3, 21, 34)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(x).requires_grad
+        with torch.inference_mode():
+            with monkeypatch.context() as patch:
+                patch.setattr(blocks, "has_conv3x3_relu_bf16", lambda: False)
+                expected = network(x)
+            assert not calls
+            torch.testing.assert_close(network(x), expected, rtol=0, atol=0.02)
+    assert len(calls) == 8  # six in the blocks, down, fuse
+    with torch.inference_mode():
+        halved = network.bfloat16()(x.bfloat16())
+    assert len(calls) == 16
+    torch.testing.assert_close(halved.float(), expected.float(), rtol=0, atol=0.05)
 
 
 # forward mode compiles its decompositions with it
