@@ -205,7 +205,7 @@ struct Simd<float> {
   typedef Mask M;
   static constexpr int kCount = kLanes;
   static constexpr float kLargest = 0x1.fffffep127F;
-  // Added to x² + m², which may be 0: D(0, 0) comes out as 0.
+  // Added to x² + m², which is 0 in a window of zeros. To nothing else: its quotients are denormal.
   static constexpr float kTiny = 0x1p-126F;
   // Squares between these neither over- nor underflow, nor do their quotients.
   static constexpr float kSmallSquare = 0x1p-60F;

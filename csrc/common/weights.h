@@ -62,7 +62,7 @@ struct Edscw {
     each<W::N>(count, [&](int i) ADAPOOL_LAMBDA {
       const V denominator = fma(x[i], x[i], square_tiny);
       const V difference = absolute(x[i]) - mean_size;
-      const V numerator = fnma(difference, difference, splat(-Limits::kTiny));
+      const V numerator = fnma(difference, difference, V{});
       V t;
       if constexpr (kSlopes) {
         reciprocal[i] = reciprocal_of(denominator);

@@ -13,8 +13,9 @@ extern "C" char __libc_single_threaded;
 char __libc_single_threaded = 0;
 
 namespace std {
-// GLIBCXX_3.4.29: operator new[] with a length that overflows.
-void __throw_bad_array_new_length() { throw bad_alloc(); }
+// GLIBCXX_3.4.29: operator new[] with a length that overflows. Weak, for a compiler whose own library is
+// an archive that defines it too.
+__attribute__((weak)) void __throw_bad_array_new_length() { throw bad_alloc(); }
 }  // namespace std
 
 #endif

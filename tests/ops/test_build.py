@@ -340,6 +340,22 @@ def test_a_build_for_this_machine_has_the_kernels_that_run_here(
     assert f"-DADAPOOL_ONLY={built}" in text
 
 
+def test_a_compiler_with_a_static_library_alone_links_it(tmp_path: Path) -> None:
+    """What ``portable.cpp`` defines gives way to the same names in an archive."""
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    user = tmp_path / "user.cpp"
+    user.write_text("#include <string>\nstd::string twice(const char* s) { return s + std::string(s); }\n")
+    linked = tmp_path / "linked.so"
+    command = [str(compiler), "-std=c++17", "-fPIC", "-shared", "-static-libstdc++", str(user)]
+    command += [str(build._sources() / "cpu/portable.cpp"), "-o", str(linked)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "cannot find -lstdc++" in done.stderr:
+        pytest.skip("no static C++ library")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_the_kernels_compile_for_arm(tmp_path: Path) -> None:
     compiler = shutil.which("aarch64-linux-gnu-g++")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -348,6 +350,32 @@ def test_a_nan_or_infinity_stays_in_its_window(
         assert torch.equal(bits(a)[~where], bits(b)[~where])
     assert not dirty[0][hit].isfinite().any()
     assert not dirty[3][tuple(zip(*places, strict=True))].isfinite().any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names libm by its Linux name")
+@pytest.mark.parametrize("value", [0.0, 0.75, 30.25, -1e3])
+@pytest.mark.parametrize("memory_format", FORMATS, ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+def test_a_flat_window_makes_no_denormal(
+    dtype: torch.dtype, memory_format: torch.memory_format, value: float
+) -> None:
+    """Arithmetic on them takes many times longer, and bfloat16 makes many windows flat."""
+    underflow = 0x10 if platform.machine() in ("x86_64", "i686") else 0x8
+    flags = ctypes.CDLL("libm.so.6")
+    x = torch.full((1, 20, 8, 66), value, dtype=dtype).to(memory_format=memory_format)
+    beta = torch.full((1, 20, 1, 1), 0.3, dtype=dtype)
+    window = (*WINDOW, False, True)
+    y = native.ada_pool(x, beta, *window)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the flags are this thread's
+    try:
+        flags.feclearexcept(underflow)
+        native.ada_pool(x, beta, *window)
+        native.ada_unpool_like(y, x, beta, *window, 4.0)
+        native.ada_pool_backward(y, None, None, x, beta, *window)
+        assert not flags.fetestexcept(underflow)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_all_native_operators_are_registered() -> None:
