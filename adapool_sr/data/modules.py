@@ -85,6 +85,9 @@ class SRDataModule(L.LightningDataModule):
             which makes soft ones sharp and brings more edges to a patch. Copies smaller than a
             patch are left out.
         augment: flip and turn patches in all eight ways.
+        channel_shuffle: chance, 0 to 1, that a patch has its colours changed for one another (one
+            of the six orders of its channels, both resolutions alike), which makes more of few
+            photos (RGB permutation, Yoo et al. 2020).
         seed: of the samples; by default seed_everything's, or 0 where that wasn't called.
         lr_root: folder of the low resolutions, one for each root, which have the photos' paths and
             stems, perhaps with x2 behind (0001x2.png); ``NAME=DIR`` for the published ones of a
@@ -112,6 +115,7 @@ class SRDataModule(L.LightningDataModule):
         weights: dict[str, float] | None = None,
         shrinks: list[float] | None = None,
         augment: bool = True,
+        channel_shuffle: float = 0.0,
         seed: int | None = None,
         lr_root: str | list[str] | None = None,
         val_lr_root: str | list[str] | None = None,
@@ -131,6 +135,7 @@ class SRDataModule(L.LightningDataModule):
         self.weights = dict(weights or {})
         self.shrinks = list(shrinks or ())
         self.augment = augment
+        self.channel_shuffle = channel_shuffle
         self.seed = seed
         self.lr_root = lr_root
         self.val_lr_root = val_lr_root
@@ -156,6 +161,10 @@ class SRDataModule(L.LightningDataModule):
             raise ConfigError("data.patch_size", why, remedy)
         if self.seed is not None and not 0 <= self.seed < 2**64:
             raise ConfigError("data.seed", f"must be 0 to 2**64 - 1, got {self.seed}")
+        if not 0 <= self.channel_shuffle <= 1:
+            raise ConfigError(
+                "data.channel_shuffle", f"must lie between 0 and 1, got {self.channel_shuffle}"
+            )
         self._check_lr()
         for shrink in self.shrinks:
             if not 0 < shrink < 1:
@@ -282,7 +291,13 @@ class SRDataModule(L.LightningDataModule):
         ]
         patch = self.patch_size // self.scale
         return SampleRule(
-            self._train, patch, self._seed(), weights, self.augment, self._degradation
+            self._train,
+            patch,
+            self._seed(),
+            weights,
+            self.augment,
+            self._degradation,
+            self.channel_shuffle,
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:

@@ -5,6 +5,7 @@ So any number of workers and processes sees the same samples, and a run is resum
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ __all__ = ["Choice", "SampleRule", "TrainingBatches", "WholePictures", "degraded
 _MIXED = 1  # word of Philox' counter: 0 chooses the sample, 1 degrades it, 2 degrades whole photos
 _WHOLE = 2
 
+_AS_THEY_ARE = (0, 1, 2)
+_ORDERS = tuple(itertools.permutations(_AS_THEY_ARE))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -34,12 +38,14 @@ class Choice:
         left: first column of the crop, in LR pixels.
         turn: bit 0 mirrors left and right, bit 1 top and bottom, bit 2 swaps the axes: together
             all eight flips and quarter turns.
+        order: which of the photo's channels become red, green and blue.
     """
 
     photo: int
     top: int
     left: int
     turn: int
+    order: tuple[int, ...] = _AS_THEY_ARE
 
 
 class SampleRule:
@@ -53,6 +59,7 @@ class SampleRule:
         augment: whether samples are flipped and turned.
         degradation: makes the LR patch from the HR photo around it; by default it is cut from the
             pair's own low resolution.
+        channel_shuffle: chance that a sample's channels are put into one of their six orders.
     """
 
     def __init__(
@@ -63,12 +70,14 @@ class SampleRule:
         weights: Sequence[float] | None = None,
         augment: bool = True,
         degradation: Degradation | None = None,
+        channel_shuffle: float = 0.0,
     ) -> None:
         self.pairs = list(pairs)
         self.patch = patch
         self.seed = seed
         self.augment = augment
         self.degradation = degradation
+        self.channel_shuffle = channel_shuffle
         self.scale = pairs[0].hr.shape[1] // pairs[0].lr.shape[1]
         area = np.array([pair.megapixels for pair in pairs])
         share = area if weights is None else area * np.asarray(weights, dtype=np.float64)
@@ -79,8 +88,8 @@ class SampleRule:
         # A counter-based generator: k is the second word of Philox' counter, so that no two
         # samples share a number, and nothing is kept between samples.
         generator = np.random.Philox(key=self.seed, counter=[0, k, 0, 0])
-        which, top, left, turn = generator.random_raw(4).tolist()
-        chance = (which >> 11) * 2.0**-53
+        which, top, left, turn, shuffle, order = generator.random_raw(6).tolist()
+        chance = _unit(which)
         photo = int(np.searchsorted(self._limits, chance, side="right"))
         photo = min(photo, len(self.pairs) - 1)  # the last limit may round to below 1
         height, width = self.pairs[photo].lr.shape[1:]
@@ -89,6 +98,9 @@ class SampleRule:
             top % (height - self.patch + 1),
             left % (width - self.patch + 1),
             turn % 8 if self.augment else 0,
+            _ORDERS[order % len(_ORDERS)]
+            if _unit(shuffle) < self.channel_shuffle
+            else _AS_THEY_ARE,
         )
 
     def batch(self, first: int, count: int) -> dict[str, Tensor]:
@@ -106,7 +118,8 @@ class SampleRule:
             pair = self.pairs[choice.photo]
             crop, _ = self._low(first + slot, choice)
             lr[slot] = _turned(crop, choice.turn)
-            hr[slot] = _turned(_cut(pair.hr, choice, side, self.scale), choice.turn)
+            whole = _reordered(_cut(pair.hr, choice, side, self.scale), choice.order)
+            hr[slot] = _turned(whole, choice.turn)
         return {"lr": torch.from_numpy(lr), "hr": torch.from_numpy(hr)}
 
     def recipe(self, k: int) -> Recipe:
@@ -116,7 +129,7 @@ class SampleRule:
     def _low(self, k: int, choice: Choice) -> tuple[npt.NDArray[np.uint8], Recipe]:
         """The LR patch of sample ``k``, not yet turned, and how it was made."""
         pair, patch = self.pairs[choice.photo], self.patch
-        plain = _cut(pair.lr, choice, patch, 1)
+        plain = _reordered(_cut(pair.lr, choice, patch, 1), choice.order)
         if self.degradation is None:
             return plain, Recipe(())
         random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, k, _MIXED, 0]))
@@ -130,9 +143,18 @@ class SampleRule:
         if not recipe.steps:
             return plain, recipe
         around = pair.hr[:, top * scale : bottom * scale, left * scale : right * scale]
-        mixed = self.degradation.follow(recipe, around, random)
+        mixed = self.degradation.follow(recipe, _reordered(around, choice.order), random)
         down, across = choice.top - top, choice.left - left
         return mixed[:, down : down + patch, across : across + patch], recipe
+
+
+def _unit(raw: int) -> float:
+    """A raw number of the generator as one of [0, 1)."""
+    return (raw >> 11) * 2.0**-53
+
+
+def _reordered(pixels: npt.NDArray[np.uint8], order: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return pixels if order == _AS_THEY_ARE else pixels[list(order)]
 
 
 def _cut(

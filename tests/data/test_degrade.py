@@ -66,8 +66,9 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_a_degraded_sample_shows_the_same_place(preset: str, scale: int) -> None:
     pair = pair_of(photo()[:, :192, :192], scale)
-    rule = SampleRule([pair], 24, 5, degradation=Degradation(PRESETS[preset], scale))
-    plain = SampleRule([pair], 24, 5)
+    made = Degradation(PRESETS[preset], scale)
+    rule = SampleRule([pair], 24, 5, degradation=made, channel_shuffle=0.5)
+    plain = SampleRule([pair], 24, 5, channel_shuffle=0.5)
     batch, wanted = rule.batch(0, 24), plain.batch(0, 24)
     assert torch.equal(batch["hr"], wanted["hr"])
     assert batch["lr"].dtype == torch.uint8

@@ -235,6 +235,7 @@ def test_pictures_are_read_once(photo_dir: Path) -> None:
         ({"workers": -1}, r"data\.workers: must be 0 or more, got -1"),
         ({"seed": -1}, r"data\.seed: must be 0 to 2\*\*64 - 1, got -1"),
         ({"seed": 2**64}, r"data\.seed: must be 0 to 2\*\*64 - 1, got 18446744073709551616"),
+        ({"channel_shuffle": 1.5}, r"data\.channel_shuffle: must lie between 0 and 1, got 1\.5"),
         ({"weights": {"a*": 0.0}}, r"data\.weights\.a\*: must be above 0.*data\.holdout"),
     ],
 )

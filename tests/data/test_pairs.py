@@ -80,6 +80,20 @@ def test_all_eight_turns_come_and_none_without_augmentation() -> None:
     assert bool((plain[:, 1, :, 1] - plain[:, 1, :, 0] == 1).all())
 
 
+def test_channels_are_shuffled_alike_in_both_resolutions() -> None:
+    shuffled, plain = rule(channel_shuffle=0.5), rule()
+    orders = Counter(shuffled.choose(k).order for k in range(600))
+    assert len(orders) == 6
+    assert 0.5 < orders[0, 1, 2] / 600 < 0.66  # half of them, and a sixth of the others
+    assert min(orders.values()) > 25
+    assert {plain.choose(k).order for k in range(50)} == {(0, 1, 2)}
+    ours, theirs = shuffled.batch(0, 64), plain.batch(0, 64)
+    for k in range(64):
+        order = list(shuffled.choose(k).order)
+        for key in ("lr", "hr"):
+            assert torch.equal(ours[key][k], theirs[key][k][order])
+
+
 def test_photos_come_in_proportion_to_their_area() -> None:
     tags = Counter(rule().choose(k).photo for k in range(4000))
     total = 600 + 108 + 64
