@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from adapool_sr.ops.convolve import conv3x3_relu_bf16, fused_conv3x3, has_conv3x3_relu_bf16
+from adapool_sr.ops.convolve import conv3x3_bf16, fused_conv3x3, has_conv3x3_bf16
 
 __all__ = ["BLOCKS", "ContrastConv2d", "PlainBlock", "ResidualBlock", "conv3x3", "convolve"]
 
@@ -27,9 +27,8 @@ def convolve(
     """Run a convolution of :func:`conv3x3`, an addition and a ReLU.
 
     In one pass, and with fewer multiplications, where all of it is float32 on the CPU
-    (:func:`adapool_sr.ops.convolve.fused_conv3x3`); in one pass too in bfloat16 where only a ReLU
-    follows and nobody wants a gradient. Another module in the convolution's place is called as it
-    is.
+    (:func:`adapool_sr.ops.convolve.fused_conv3x3`); in one pass too in bfloat16 where nobody wants
+    a gradient. Another module in the convolution's place is called as it is.
 
     Args:
         conv: from (N, C, H, W) to (N, K, H, W).
@@ -45,9 +44,10 @@ def convolve(
         dtype = _computed_dtype(x)
         if dtype == torch.float32:
             return fused_conv3x3(x, weight, bias, add=add, relu=relu)
-        alone = relu and add is None and not torch.is_grad_enabled()
-        if alone and dtype == torch.bfloat16 and x.numel() and has_conv3x3_relu_bf16():
-            return conv3x3_relu_bf16(x, weight, bias)
+        follows = relu if add is None else add.dtype == torch.bfloat16
+        free = follows and not torch.is_grad_enabled()
+        if free and dtype == torch.bfloat16 and x.numel() and has_conv3x3_bf16():
+            return conv3x3_bf16(x, weight, bias, add=add, relu=relu)
     # In place: no convolution needs its own output for its gradient.
     y: Tensor = conv(x)
     if add is not None:

@@ -1,9 +1,9 @@
-"""3x3 convolution with what follows it in one pass: in float32 an addition and a ReLU.
+"""3x3 convolution with what follows it in one pass: an addition and a ReLU.
 
-There PyTorch's own takes 144 multiplications a pair of channels for sixteen pixels, this one 36
-(Winograd's minimal filtering, F(4x4, 3x3); Lavin and Gray, "Fast algorithms for convolutional
+In float32 PyTorch's own takes 144 multiplications a pair of channels for sixteen pixels, this one
+36 (Winograd's minimal filtering, F(4x4, 3x3); Lavin and Gray, "Fast algorithms for convolutional
 neural networks", CVPR 2016); so do both gradients. In bfloat16 it is oneDNN's own convolution,
-which takes a ReLU along.
+which takes both along.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from adapool_sr.ops import build
 from adapool_sr.ops.library import NAMESPACES
 
-__all__ = ["conv3x3_relu_bf16", "fused_conv3x3", "has_conv3x3_relu_bf16"]
+__all__ = ["conv3x3_bf16", "fused_conv3x3", "has_conv3x3_bf16"]
 
 _SCHEMAS = (
     "fused_conv3x3(Tensor x, Tensor weight, Tensor? bias, Tensor? add, bool relu) -> Tensor",
@@ -77,38 +77,53 @@ def fused_conv3x3(
 
 
 @cache
-def has_conv3x3_relu_bf16() -> bool:
-    """Whether this torch and this processor have :func:`conv3x3_relu_bf16`."""
+def has_conv3x3_bf16() -> bool:
+    """Whether this torch and this processor have :func:`conv3x3_bf16`."""
     # The operators are those that torch.compile fuses with; no release promises them.
     operators = torch.ops.mkldnn
     names = ("_convolution_pointwise", "_is_mkldnn_bf16_supported")
     if not all(hasattr(operators, name) for name in names):  # a build without oneDNN has none
         return False
+    if "binary" not in operators._convolution_pointwise.overloads():
+        return False
     return bool(operators._is_mkldnn_bf16_supported())
 
 
-def conv3x3_relu_bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve with 3x3 filters in bfloat16, zeros outside the map, and take the positive part.
+def conv3x3_bf16(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    add: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """Convolve in bfloat16 with 3x3 filters, zeros outside; add, take the positive part.
 
-    The values are those of PyTorch's convolution and ReLU in bfloat16, without a second pass over
-    the result, but that a NaN becomes 0. On the CPU and without a gradient, where
-    :func:`has_conv3x3_relu_bf16`.
+    One of the two takes no pass of its own over the result. If all is channels_last it is rounded
+    once, after the addition. A NaN may become 0 in a positive part. On the CPU and without a
+    gradient, where :func:`has_conv3x3_bf16`.
 
     Args:
         x: (N, C, H, W), not empty; made bfloat16.
         weight: (K, C, 3, 3); made bfloat16.
         bias: (K,); made bfloat16.
+        add: (N, K, H, W), bfloat16, added before the ReLU.
+        relu: take the positive part.
 
     Returns:
         (N, K, H, W), bfloat16.
     """
     half = torch.bfloat16
-    one = [1, 1]
-    shift = None if bias is None else bias.to(half)
-    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x.to(half), weight.to(half), shift, one, one, one, 1, "relu", [], ""
-    )
-    return result
+    weight, shift = weight.to(half), None if bias is None else bias.to(half)
+    geometry = ([1, 1], [1, 1], [1, 1], 1)
+    run = torch.ops.mkldnn._convolution_pointwise
+    result: Tensor
+    if add is None:
+        result = run(x.to(half), weight, shift, *geometry, "relu" if relu else "none", [], "")
+        return result
+    result = run.binary(x.to(half), add, weight, shift, *geometry, "add", 1.0, None, [], None)
+    # PyTorch refuses the two at once where the layouts differ.
+    return result.relu_() if relu else result
 
 
 def _reference(

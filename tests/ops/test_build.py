@@ -346,7 +346,9 @@ def test_a_compiler_with_a_static_library_alone_links_it(tmp_path: Path) -> None
     if compiler is None:
         pytest.skip("no C++ compiler")
     user = tmp_path / "user.cpp"
-    user.write_text("#include <string>\nstd::string twice(const char* s) { return s + std::string(s); }\n")
+    user.write_text(
+        "#include <string>\nstd::string twice(const char* s) { return s + std::string(s); }\n"
+    )
     linked = tmp_path / "linked.so"
     command = [str(compiler), "-std=c++17", "-fPIC", "-shared", "-static-libstdc++", str(user)]
     command += [str(build._sources() / "cpu/portable.cpp"), "-o", str(linked)]

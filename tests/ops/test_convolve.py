@@ -14,13 +14,13 @@ from torch import Tensor
 from adapool_sr.models import AdaPoolSR
 from adapool_sr.nn import blocks
 from adapool_sr.ops import build
-from adapool_sr.ops.convolve import conv3x3_relu_bf16, fused_conv3x3, has_conv3x3_relu_bf16
+from adapool_sr.ops.convolve import conv3x3_bf16, fused_conv3x3, has_conv3x3_bf16
 
 # Tiles are of 4x4 pixels, blocks of 12 to 48 tiles; registers hold 4, 8 or 16 channels.
 SIZES = [(1, 1), (2, 9), (4, 4), (5, 7), (23, 33), (17, 130)]
 CHANNELS = [(32, 32), (16, 16), (32, 12), (3, 5), (24, 40), (64, 48), (1, 1), (16, 27)]
 bfloat16 = pytest.mark.skipif(
-    not has_conv3x3_relu_bf16(), reason="a processor without bfloat16, or another torch"
+    not has_conv3x3_bf16(), reason="a processor without bfloat16, or another torch"
 )
 native = pytest.mark.skipif(build.load().kernel != "native", reason="no native kernels here")
 
@@ -296,36 +296,46 @@ def test_a_network_gives_what_its_layers_give(
 @bfloat16
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_in_bfloat16_it_equals_convolution_and_relu(
+def test_in_bfloat16_it_equals_convolution_addition_and_relu(
     channels: tuple[int, int], layout: torch.memory_format
 ) -> None:
     for size in SIZES:
         tensors = {name: value.bfloat16() for name, value in case(channels, size).items()}
         x, weight = tensors["x"].to(memory_format=layout), tensors["weight"]
         for bias in (None, tensors["bias"]):
-            expected = F.conv2d(x, weight, bias, padding=1).relu()
-            result = conv3x3_relu_bf16(x, weight, bias)
-            torch.testing.assert_close(result, expected, rtol=2**-7, atol=2**-7)
+            for relu in (False, True):
+                result = conv3x3_bf16(x, weight, bias, relu=relu).double()
+                expected = truth(x, weight, bias, None, relu)
+                torch.testing.assert_close(result, expected, rtol=2**-8, atol=1e-5)
+                # Rounded before the addition, too, where PyTorch doesn't add on the way.
+                add = tensors["add"].contiguous(memory_format=torch.channels_last)
+                once = layout == torch.channels_last
+                near = {"rtol": 2**-8, "atol": 1e-5 if once else 2**-6}
+                result = conv3x3_bf16(x, weight, bias, add=add, relu=relu).double()
+                torch.testing.assert_close(result, truth(x, weight, bias, add, relu), **near)
 
 
 @bfloat16
-def test_a_network_in_bfloat16_gives_what_its_layers_give(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("block", ["plain", "residual"])
+def test_a_network_in_bfloat16_gives_what_its_layers_give(
+    block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
-    network = AdaPoolSR(2, (16, 24), (2, 1), block="plain").eval()
+    network = AdaPoolSR(2, (16, 24), (2, 1), block=block).eval()
     torch.nn.init.normal_(network.tail.weight, std=0.1)
     calls = []
 
-    def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def counted(*tensors: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
         calls.append(1)
-        return conv3x3_relu_bf16(x, weight, bias)
+        return conv3x3_bf16(*tensors, add=add, relu=relu)
 
-    monkeypatch.setattr(blocks, "conv3x3_relu_bf16", counted)
+    monkeypatch.setattr(blocks, "conv3x3_bf16", counted)
     x = torch.rand(1, 3, 21, 34)
     with torch.autocast("cpu", torch.bfloat16):
         assert network(x).requires_grad
         with torch.inference_mode():
             with monkeypatch.context() as patch:
-                patch.setattr(blocks, "has_conv3x3_relu_bf16", lambda: False)
+                patch.setattr(blocks, "has_conv3x3_bf16", lambda: False)
                 expected = network(x)
             assert not calls
             torch.testing.assert_close(network(x), expected, rtol=0, atol=0.02)
