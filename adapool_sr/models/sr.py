@@ -202,8 +202,10 @@ class AdaPoolSR(nn.Module):
 
     def _residual(self, x: Tensor) -> Tensor:
         """Features (N, 3·scale², H, W) from which the shuffle makes the HR residual."""
-        # In place: no convolution needs its own output for its gradient.
-        x = self.head(x).relu_()
+        if isinstance(self.head, ContrastConv2d):
+            x = self.head(x, relu=True)
+        else:
+            x = self.head(x).relu_()  # in place: it doesn't need its output for its gradient
         maps = []
         betas = []
         for level, (pool, down) in enumerate(zip(self.pools, self.downs, strict=True)):

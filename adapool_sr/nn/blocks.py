@@ -45,8 +45,7 @@ def convolve(
         if dtype == torch.float32:
             return fused_conv3x3(x, weight, bias, add=add, relu=relu)
         follows = relu if add is None else add.dtype == torch.bfloat16
-        free = follows and not torch.is_grad_enabled()
-        if free and dtype == torch.bfloat16 and x.numel() and has_conv3x3_bf16():
+        if follows and _takes_along(x):
             return conv3x3_bf16(x, weight, bias, add=add, relu=relu)
     # In place: no convolution needs its own output for its gradient.
     y: Tensor = conv(x)
@@ -55,13 +54,26 @@ def convolve(
     return y.relu_() if relu else y
 
 
-def _is_plain(conv: nn.Module, x: Tensor) -> bool:
+def _is_own(x: Tensor) -> bool:
+    """Whether other operators than PyTorch's may run: not if it compiles or transforms them."""
     return (
         x.device.type == "cpu"
-        # Who compiles or transforms the network needs PyTorch's own operators.
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
+    )
+
+
+def _takes_along(x: Tensor) -> bool:
+    """Whether a convolution of x may take along what follows it, in bfloat16."""
+    if torch.is_grad_enabled() or not x.numel() or _computed_dtype(x) != torch.bfloat16:
+        return False
+    return has_conv3x3_bf16()
+
+
+def _is_plain(conv: nn.Module, x: Tensor) -> bool:
+    return (
+        _is_own(x)
         and isinstance(conv, nn.Conv2d)
         and type(conv).forward is nn.Conv2d.forward
         and conv.kernel_size == (3, 3)
@@ -94,12 +106,16 @@ class ContrastConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve."""
+    def forward(self, input: Tensor, relu: bool = False) -> Tensor:
+        """Convolve, and take the positive part if asked to."""
         # In float32: what bfloat16 rounds of a mean would be brightness again.
         weight = self.weight if self.weight.dtype == torch.float64 else self.weight.float()
         weight = (weight - weight.mean((2, 3), keepdim=True)).to(self.weight.dtype)
-        return F.conv2d(F.pad(input, (1, 1, 1, 1), mode="replicate"), weight, self.bias)
+        padded = F.pad(input, (1, 1, 1, 1), mode="replicate")
+        if relu and _is_own(padded) and _takes_along(padded):
+            return conv3x3_bf16(padded, weight, self.bias, relu=True, padding=0)
+        y = F.conv2d(padded, weight, self.bias)
+        return y.relu_() if relu else y
 
 
 class ResidualBlock(nn.Module):

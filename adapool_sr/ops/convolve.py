@@ -96,8 +96,9 @@ def conv3x3_bf16(
     *,
     add: Tensor | None = None,
     relu: bool = False,
+    padding: int = 1,
 ) -> Tensor:
-    """Convolve in bfloat16 with 3x3 filters, zeros outside; add, take the positive part.
+    """Convolve in bfloat16 with 3x3 filters; add, take the positive part.
 
     One of the two takes no pass of its own over the result. If all is channels_last it is rounded
     once, after the addition. A NaN may become 0 in a positive part. On the CPU and without a
@@ -107,15 +108,16 @@ def conv3x3_bf16(
         x: (N, C, H, W), not empty; made bfloat16.
         weight: (K, C, 3, 3); made bfloat16.
         bias: (K,); made bfloat16.
-        add: (N, K, H, W), bfloat16, added before the ReLU.
+        add: of the result's shape, bfloat16, added before the ReLU.
         relu: take the positive part.
+        padding: rows and columns of zeros around x.
 
     Returns:
-        (N, K, H, W), bfloat16.
+        (N, K, H + 2·padding - 2, W + 2·padding - 2), bfloat16.
     """
     half = torch.bfloat16
     weight, shift = weight.to(half), None if bias is None else bias.to(half)
-    geometry = ([1, 1], [1, 1], [1, 1], 1)
+    geometry = ([padding] * 2, [1, 1], [1, 1], 1)
     run = torch.ops.mkldnn._convolution_pointwise
     result: Tensor
     if add is None:

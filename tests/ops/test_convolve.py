@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -316,18 +317,19 @@ def test_in_bfloat16_it_equals_convolution_addition_and_relu(
 
 
 @bfloat16
+@pytest.mark.parametrize("head", ["plain", "contrast"])
 @pytest.mark.parametrize("block", ["plain", "residual"])
 def test_a_network_in_bfloat16_gives_what_its_layers_give(
-    block: str, monkeypatch: pytest.MonkeyPatch
+    block: str, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    network = AdaPoolSR(2, (16, 24), (2, 1), block=block).eval()
+    network = AdaPoolSR(2, (16, 24), (2, 1), block=block, head=head).eval()
     torch.nn.init.normal_(network.tail.weight, std=0.1)
     calls = []
 
-    def counted(*tensors: Tensor, add: Tensor | None = None, relu: bool = False) -> Tensor:
+    def counted(*tensors: Tensor, **options: Any) -> Tensor:
         calls.append(1)
-        return conv3x3_bf16(*tensors, add=add, relu=relu)
+        return conv3x3_bf16(*tensors, **options)
 
     monkeypatch.setattr(blocks, "conv3x3_bf16", counted)
     x = torch.rand(1, 3, 21, 34)
@@ -339,10 +341,11 @@ def test_a_network_in_bfloat16_gives_what_its_layers_give(
                 expected = network(x)
             assert not calls
             torch.testing.assert_close(network(x), expected, rtol=0, atol=0.02)
-    assert len(calls) == 8  # six in the blocks, down, fuse
+    count = 8 + (head == "contrast")  # six in the blocks, down, fuse
+    assert len(calls) == count
     with torch.inference_mode():
         halved = network.bfloat16()(x.bfloat16())
-    assert len(calls) == 16
+    assert len(calls) == 2 * count
     torch.testing.assert_close(halved.float(), expected.float(), rtol=0, atol=0.05)
 
 
