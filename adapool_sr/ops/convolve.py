@@ -84,7 +84,7 @@ def has_conv3x3_bf16() -> bool:
     names = ("_convolution_pointwise", "_is_mkldnn_bf16_supported")
     if not all(hasattr(operators, name) for name in names):  # a build without oneDNN has none
         return False
-    if "binary" not in operators._convolution_pointwise.overloads():
+    if not hasattr(operators._convolution_pointwise, "binary"):
         return False
     return bool(operators._is_mkldnn_bf16_supported())
 
