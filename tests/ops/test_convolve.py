@@ -310,10 +310,10 @@ def test_in_bfloat16_it_equals_convolution_addition_and_relu(
                 torch.testing.assert_close(result, expected, rtol=2**-8, atol=1e-5)
                 # Rounded before the addition, too, where PyTorch doesn't add on the way.
                 add = tensors["add"].contiguous(memory_format=torch.channels_last)
-                once = layout == torch.channels_last
-                near = {"rtol": 2**-8, "atol": 1e-5 if once else 2**-6}
+                least = 1e-5 if layout == torch.channels_last else 2**-6
                 result = conv3x3_bf16(x, weight, bias, add=add, relu=relu).double()
-                torch.testing.assert_close(result, truth(x, weight, bias, add, relu), **near)
+                expected = truth(x, weight, bias, add, relu)
+                torch.testing.assert_close(result, expected, rtol=2**-8, atol=least)
 
 
 @bfloat16
