@@ -31,6 +31,10 @@ __all__ = ["SRModule", "learning_rate_factor"]
 
 Batch = Mapping[str, Any]
 
+# dB that a picture without any error counts for: its infinity would drown all others in the mean,
+# and no later checkpoint could be better. A megapixel with one value off by one has 108.
+_PERFECT_PSNR = 100.0
+
 
 def learning_rate_factor(step: int, *, warmup: int, total: int, floor: float = 0.0) -> float:
     """What the learning rate is multiplied by at optimizer step ``step`` (from 0).
@@ -318,9 +322,15 @@ class SRModule(L.LightningModule):
         return results
 
     def score(self, results: Tensor, originals: Tensor) -> list[tuple[float, float]]:
-        """(Y-PSNR, Y-SSIM) of each picture of two (N, 3, H, W) uint8 (or 0..1) tensors."""
+        """(Y-PSNR, Y-SSIM) of each picture of two (N, 3, H, W) uint8 (or 0..1) tensors.
+
+        PSNR is 100 dB at most.
+        """
         pairs = zip(_as_uint8(results).cpu(), _as_uint8(originals).cpu(), strict=True)
-        return [(psnr_y(sr, hr, self.scale), ssim_y(sr, hr, self.scale)) for sr, hr in pairs]
+        return [
+            (min(psnr_y(sr, hr, self.scale), _PERFECT_PSNR), ssim_y(sr, hr, self.scale))
+            for sr, hr in pairs
+        ]
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the pictures."""

@@ -205,6 +205,15 @@ def test_validation_measures_the_average_and_leaves_the_weights(
     assert trainer.callback_metrics["val_psnr"].item() == pytest.approx(psnr, rel=1e-6)
 
 
+def test_perfect_picture_leaves_the_mean_finite(tiny_network: Network) -> None:
+    perfect = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    pair = torch.stack([perfect, perfect])
+    spoilt = torch.stack([perfect, 255 - perfect])
+    (best, best_ssim), (other, _) = _module(tiny_network).score(pair, spoilt)
+    assert (best, best_ssim) == (100.0, pytest.approx(1.0))
+    assert other < 20.0
+
+
 def test_checkpoint_is_a_model_file_of_the_average(
     tmp_path: Path, tiny_network: Network, photo_dir: Path
 ) -> None:
