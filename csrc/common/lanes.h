@@ -6,8 +6,6 @@
 
 #include "exponential.h"
 
-#define ADAPOOL_LAMBDA __attribute__((always_inline))
-
 namespace adapool::ADAPOOL_ISA {
 
 // Calls f(0), f(1), …; unrolled where the number is known.

@@ -22,6 +22,7 @@
 #endif
 
 #define ADAPOOL_INLINE inline __attribute__((always_inline))
+#define ADAPOOL_LAMBDA __attribute__((always_inline))
 // Before a short loop over values that shall stay in registers.
 #define ADAPOOL_UNROLL _Pragma("GCC unroll 9")
 

@@ -1,7 +1,7 @@
 // The kernels of 3x3 convolutions; see kernels.cpp.
 #include "kernels.h"
 
-#include "../common/convolve.h"
+#include "../common/convolve_gradient.h"
 
 namespace adapool::ADAPOOL_ISA {
 
