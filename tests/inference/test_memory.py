@@ -125,7 +125,7 @@ print(kept >> 20, (held - resident()) >> 20)
 
 
 def reuse(wanted: bool) -> list[int]:
-    """Page faults of ten blocks of 40 MB (20 to 532 for a new one in huge pages, 10,240 in small
+    """Page faults of ten blocks of 40 MB (seen for a new one: 532 in huge pages, 10,241 in small
     ones), the MB kept, the MB given back.
     """
     words = subprocess.run(
